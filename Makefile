@@ -1,0 +1,38 @@
+# Two commands on a fresh machine: `make lab` opens the course, `make test` proves that it works.
+# Without make, or on Windows, the README has the plain lines.
+
+VENV ?= .venv
+BIN = $(VENV)/bin
+export VENV PYTHON
+
+.PHONY: lab test smoke full bench html readme clean
+
+lab: $(VENV)/ready-lab            ## set up, and open JupyterLab on the first notebook
+	@$(BIN)/kdlab lab
+
+test: $(VENV)/ready-test          ## set up, and run ruff, the unit tests, every notebook, and the browser tests
+	@$(BIN)/ruff check
+	@$(BIN)/python -m pytest -n 2
+
+smoke: $(VENV)/ready-test         ## every notebook at the size of seconds
+	@$(BIN)/kdlab run --profile smoke
+
+full: $(VENV)/ready-lab           ## every notebook at the size whose numbers are quoted
+	@$(BIN)/kdlab run --profile full
+
+bench: $(VENV)/ready-test         ## the speeds the README quotes, measured here
+	@$(BIN)/python benchmarks/run.py
+
+html: $(VENV)/ready-lab           ## every notebook, executed, as a page in build/html that needs no kernel
+	@$(BIN)/kdlab run --html
+
+clean:                            ## remove what was built; the environment and trained nets stay
+	rm -rf build
+
+$(VENV)/ready-lab: pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh .
+	@touch $@
+
+$(VENV)/ready-test: pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh '.[test]'
+	@touch $@ $(VENV)/ready-lab

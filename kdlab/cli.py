@@ -1,0 +1,79 @@
+"""The command line: `kdlab lab` opens the course, `kdlab run` runs it, `kdlab data` fetches data sets."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Knowledge distillation, live.")
+FIRST = "00_start_here.ipynb"
+
+
+@app.command()
+def lab(notebook: str = FIRST, port: int = 8888, no_browser: bool = False) -> None:
+    """Open JupyterLab on the course; without a screen it prints its address and stays."""
+    folder = notebooks_folder()
+    command = [sys.executable, "-m", "jupyterlab", str(folder / notebook), f"--port={port}",
+               f"--ServerApp.root_dir={folder}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # a container's user; the server listens to this machine alone
+    if no_browser or not _has_screen():
+        command.append("--no-browser")
+        print("No screen here: open the address below in a browser on this machine. Ctrl-C ends it.", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        raise typer.Exit(subprocess.run(command).returncode)
+
+
+@app.command()
+def run(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="names or numbers, such as 01; all by default")] = None,
+    profile: Annotated[str, typer.Option(help="smoke or full, from profiles.yaml; else the notebook's own")] = "",
+    html: Annotated[bool, typer.Option(help="also write each as a page in build/html")] = False,
+) -> None:
+    """Run notebooks from top to bottom; what they show is kept in build/."""
+    from kdlab import course
+
+    failed = []
+    for path in course.find(notebooks_folder(), notebooks or []):
+        start = time.perf_counter()
+        out = Path("build") / (profile or "own") / path.name
+        problem = course.execute(path, out, course.profile(path, profile))
+        print(f"{path.stem:24} {time.perf_counter() - start:7.1f} s  {problem or 'ok'}", flush=True)
+        if problem:
+            failed.append(path.stem)
+        elif html:
+            print(f"{'':24} {course.to_html(out, Path('build') / 'html')}")
+    if failed:
+        typer.echo(f"failed: {', '.join(failed)}; their cells and errors are in build/{profile or 'own'}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def data(names: Annotated[list[str] | None, typer.Argument(help="data sets to fetch; none lists them")] = None) -> None:
+    """Fetch data sets into the cache ahead of a lesson, or list where each would come from."""
+    from kdlab import data as sets
+
+    for name in names or []:
+        for path in sets.fetch(name):
+            print(f"{name:16} {path}")
+    if not names:
+        for name in sets.names():
+            for file, place in sets.where(name).items():
+                print(f"{name:16} {file:28} {place}")
+
+
+def notebooks_folder() -> Path:
+    """The course's folder: beside the package in a checkout, else in the folder one stands in."""
+    for root in (Path(__file__).parent.parent, Path.cwd()):
+        if (root / "notebooks" / FIRST).exists():
+            return root / "notebooks"
+    raise typer.BadParameter("no notebooks/ here or beside the package: run kdlab from a checkout of the course")
+
+
+def _has_screen() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,59 @@
+"""The course's notebooks as programs: which there are, at which size, run from top to bottom, as a page."""
+
+from pathlib import Path
+
+SECONDS_A_CELL = 3600  # papermill's default is to wait for ever
+
+
+def find(folder: Path, wanted: list[str]) -> list[Path]:
+    """The notebooks of `folder` in order, or those whose name begins with one of `wanted` ("01", "02_the_loss")."""
+    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    unknown = [name for name in wanted if not any(path.name.startswith(name) for path in paths)]
+    if unknown:
+        raise ValueError(f"no notebook is called {unknown[0]!r}; there are {', '.join(path.stem for path in paths)}")
+    return [path for path in paths if not wanted or any(path.name.startswith(name) for name in wanted)]
+
+
+def profile(path: Path, name: str) -> dict:
+    """The values of profiles.yaml's profile `name` that the notebook's parameters cell declares; "" is its own values.
+
+    Only the declared ones: papermill would pass on the others with no more than a line in its log.
+    """
+    import papermill
+    import yaml
+
+    if not name:
+        return {}
+    profiles = yaml.safe_load((path.parent / "profiles.yaml").read_text())
+    if name not in profiles:
+        raise ValueError(f"no profile is called {name!r}; profiles.yaml has {', '.join(profiles)}")
+    declared = papermill.inspect_notebook(str(path))
+    return {key: value for key, value in profiles[name].items() if key in declared}
+
+
+def execute(path: Path, out: Path, parameters: dict, seconds_a_cell: int = SECONDS_A_CELL) -> str:
+    """Run the notebook from top to bottom into `out`; return "" or, in a line, what went wrong.
+
+    Errors inside a widget's callback count too, though Jupyter only shows them.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        notebook = papermill.execute_notebook(
+            str(path), str(out), parameters, cwd=str(path.parent), kernel_name="python3", progress_bar=False,
+            execution_timeout=seconds_a_cell, start_timeout=120)  # fmt: skip
+    except PapermillExecutionError as error:
+        cell = error.source.strip().splitlines()[0]
+        return f"cell {error.exec_count}, which begins with {cell!r}: {error.ename}: {error.evalue}"
+    except (TimeoutError, RuntimeError) as error:  # a cell took too long, the kernel died
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return "; ".join(widget_errors(notebook))
+
+
+def widget_errors(notebook) -> list[str]:
+    """Errors raised inside interact() and Output widgets, which Jupyter shows but does not raise."""
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    outputs = [o for model in widgets.get("state", {}).values() for o in model["state"].get("outputs", [])]
+    return [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]

@@ -1,0 +1,134 @@
+"""Named data sets as tensors, on the device, the whole set at once. None of the defaults needs a network."""
+
+import difflib
+import gzip
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import machine
+from . import files, idx
+from .files import DataUnavailable, File
+from .tensors import jitter, subset, without
+
+__all__ = ["DataUnavailable", "Dataset", "fetch", "jitter", "load", "names", "subset", "where", "without"]
+
+# MNIST as packaged here: file → bytes, SHA-256.
+_PACKAGED = {
+    "train-images-idx3-ubyte.gz": (9_719_438, "0b367032e93c5d0cea0925647cfdb18614af8ee15f83e6f2fc2ad904a6835971"),
+    "train-labels-idx1-ubyte.gz": (28_857, "1787548bbe0bff1ec2ecdc0ef292b02df999e2d1a6002d27500982c652b17203"),
+    "t10k-images-idx3-ubyte.gz": (1_616_508, "1a1a05eab793c14bb050b398624a11b0ffd1a2953baed553b1b9bd079e2a20be"),
+    "t10k-labels-idx1-ubyte.gz": (4_517, "b91679a0acfe4ba0e50a2437a903084cba1f5f92592b016a25a7dfd00455798b"),
+}
+# MNIST's home holds other .gz, which unpack to the same bytes: address and MD5s as in torchvision.datasets.MNIST.
+_HOME = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_HOME_MD5 = {
+    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+_MNIST = tuple(
+    File(name, "mnist", (f"sha256:{sha256}", f"md5:{_HOME_MD5[name]}"), (_HOME + name,), size)
+    for name, (size, sha256) in _PACKAGED.items()
+)
+_TORCHVISION = {"fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}  # name → class in torchvision.datasets
+# Fashion-MNIST as in Debian's dataset-fashion-mnist: the home's files but for gzip's header. SHA-256.
+_DEBIAN = {
+    "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+}
+
+
+class Dataset(NamedTuple):
+    """x: (n, 1, 28, 28) float32 in [0, 1]; y: (n,) int64; classes[y[i]] is the name of case i's class."""
+
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: tuple[str, ...]
+
+
+def names() -> list[str]:
+    """The data sets that `load` knows."""
+    return ["mnist", *_TORCHVISION]
+
+
+def load(name: str = "mnist", device: str | torch.device | None = None) -> Dataset:
+    """The data set `name` on `device` (default: `kdlab.machine.device()`).
+
+    mnist is packaged with kdlab. fashion-mnist and kmnist come from the cache, KDLAB_MIRROR or their homes; with
+    Debian's package dataset-fashion-mnist, KDLAB_MIRROR=/usr/share/datasets is such a mirror.
+    """
+    place, paths = machine.device(device), fetch(name)
+    if name == "mnist":
+        arrays, classes = [idx.read(path) for path in paths], tuple("0123456789")
+    else:
+        arrays, classes = _by_torchvision(name, paths)
+    x_train, y_train, x_test, y_test = arrays
+    tensors = _images(x_train), _labels(y_train), _images(x_test), _labels(y_test)
+    return Dataset(*(tensor.to(place) for tensor in tensors), classes)
+
+
+def fetch(name: str) -> list[Path]:
+    """Make sure that every file of `name` is on this machine and intact; return their paths."""
+    return [files.find(file) for file in _files(name)]
+
+
+def where(name: str) -> dict[str, str]:
+    """File name → the path it would be read from, or the address it would be fetched from. Fetches nothing."""
+    return {file.name: files.locate(file) for file in _files(name)}
+
+
+def _files(name: str) -> tuple[File, ...]:
+    """The files of `name`: train images, train labels, test images, test labels."""
+    if name not in names():
+        near = difflib.get_close_matches(str(name).lower(), names(), n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no data set is named {name!r}; there are {', '.join(names())}{hint}")
+    if name == "mnist":
+        return _MNIST
+    its, also = _class(name), _DEBIAN if name == "fashion-mnist" else {}
+    return tuple(
+        File(
+            file,
+            name,
+            (f"md5:{md5}", *([f"sha256:{also[file]}"] if file in also else [])),
+            tuple(home + file for home in its.mirrors),
+            folder=f"{its.__name__}/raw",
+        )
+        for file, md5 in its.resources
+    )
+
+
+def _class(name: str) -> type:
+    import torchvision.datasets
+
+    return getattr(torchvision.datasets, _TORCHVISION[name])
+
+
+def _by_torchvision(name: str, paths: list[Path]) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """What torchvision's class reads from our cache. It believes any unpacked file, so those are compared first."""
+    for path in paths:
+        data, unpacked = gzip.decompress(path.read_bytes()), path.with_suffix("")
+        if not unpacked.exists() or unpacked.read_bytes() != data:
+            with files.writing(unpacked) as part:
+                part.write_bytes(data)
+                os.replace(part, unpacked)
+    train, test = (_class(name)(files.cache_dir(), train=train, download=False) for train in (True, False))
+    return [t.numpy() for t in (train.data, train.targets, test.data, test.targets)], tuple(train.classes)
+
+
+def _images(x: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.divide(x, 255, dtype=np.float32)).unsqueeze(1)
+
+
+def _labels(y: np.ndarray) -> Tensor:
+    return torch.from_numpy(y.astype(np.int64))

@@ -1,0 +1,131 @@
+"""What a student is asked to match: soft targets, labels, logits, an ensemble.
+
+Every function takes logits, before softmax, of shape (batch, classes), and returns a mean over the batch in nats.
+Half-precision logits are computed in single precision, because T² and exp leave half's range quickly.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def softened(logits: Tensor, T: float = 4.0) -> Tensor:
+    """softmax(logits / T) over the last dimension: the soft targets at temperature T > 0, in [0, 1].
+
+    Hinton, Vinyals & Dean 2015, arXiv:1503.02531, eq. 1.
+    """
+    return F.softmax(_wide(logits) / _temperature(T), dim=-1)
+
+
+def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 4.0) -> Tensor:
+    """KL(teacher || student) between temperature-softened predictions, times T².
+
+    student_logits, teacher_logits: (batch, classes). A teacher's logit may be -inf (a class it gives no mass).
+    T: temperature > 0. The T² keeps the gradient's size about constant as T grows.
+    Returns a scalar. Its gradient is that of the paper's cross-entropy, from which it differs by the entropy of
+    the soft targets; so it is 0 for a student that agrees with its teacher.
+
+    Hinton et al. 2015, section 2 and eq. 2.
+    """
+    student, teacher = _checked(student_logits, teacher_logits)
+    T = _temperature(T)
+    log_q = F.log_softmax(student / T, dim=1)
+    log_p = F.log_softmax(teacher / T, dim=1).clamp(min=-1e30)  # finite, so that a mass of 0 gives 0 · log 0 = 0
+    return T**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+def label(student_logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy with the labels at T = 1. student_logits: (batch, classes); y: (batch,) class numbers."""
+    if student_logits.dim() != 2 or y.shape != student_logits.shape[:1] or y.is_floating_point():
+        raise ValueError(f"student logits {tuple(student_logits.shape)} and labels {tuple(y.shape)} of {y.dtype} "
+                         "must have the shapes (batch, classes) and (batch,); labels are whole class numbers, not "
+                         "one-hot rows")
+    if y.numel() and not 0 <= int(y.min()) <= int(y.max()) < student_logits.shape[1]:
+        raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but the student has "
+                         f"{student_logits.shape[1]} classes, 0 to {student_logits.shape[1] - 1}")
+    _no_nan(student_logits, "student")
+    return F.cross_entropy(_wide(student_logits), y)
+
+
+def two_terms(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0,
+              alpha: float = 0.9) -> dict[str, Tensor]:
+    """The weighted terms of the distillation loss: {"ce": (1 - alpha) · label, "kd": alpha · soft targets}.
+
+    y: (batch,) class numbers. alpha: share of the soft-target term, in [0, 1].
+
+    Hinton et al. 2015, section 2: the label's term works best with a considerably lower weight.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is the soft-target term's share of the loss and must be in [0, 1], got {alpha}")
+    return {"ce": (1 - alpha) * label(student_logits, y),
+            "kd": alpha * soft_targets(student_logits, teacher_logits, T)}
+
+
+def distillation(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0,
+                 alpha: float = 0.9) -> Tensor:
+    """The sum of `two_terms`: alpha · soft targets at T + (1 - alpha) · cross-entropy with the labels."""
+    terms = two_terms(student_logits, teacher_logits, y, T, alpha)
+    return terms["ce"] + terms["kd"]
+
+
+def logit_matching(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Half the mean squared distance of the logits, each case's logits centred on zero.
+
+    This is what `soft_targets` tends to as T grows. Half-precision logits, like all others here, may be far apart.
+
+    Hinton et al. 2015, section 2.1, eq. 4.
+    """
+    student, teacher = _checked(student_logits, teacher_logits)
+    gap = student - teacher
+    return (gap - gap.mean(dim=1, keepdim=True)).square().mean() / 2
+
+
+def ensemble(member_logits: Tensor, T: float = 4.0, mean: Literal["arithmetic", "geometric"] = "arithmetic") -> Tensor:
+    """The logits of an ensemble: softened at the same T they give the mean of the members' soft targets.
+
+    member_logits: (members, batch, classes). Returns (batch, classes), to be used as a teacher's logits.
+    mean: of the members' probabilities. The geometric mean, renormalised, is the mean of the logits, at any T;
+    the arithmetic one must be taken at the T it will be used at.
+
+    Hinton et al. 2015, section 2 (either mean) and section 4 (ten acoustic models).
+    """
+    if member_logits.dim() != 3:
+        raise ValueError(f"member logits must have the shape (members, batch, classes), got "
+                         f"{tuple(member_logits.shape)}; put the members together with torch.stack")
+    _no_nan(member_logits, "ensemble")
+    members, T = _wide(member_logits), _temperature(T)
+    if mean == "geometric":
+        return members.mean(dim=0)
+    if mean == "arithmetic":
+        return T * (F.log_softmax(members / T, dim=2).logsumexp(dim=0) - math.log(len(members)))
+    raise ValueError(f"mean must be 'arithmetic' or 'geometric', got {mean!r}")
+
+
+def _checked(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    if student.shape != teacher.shape or student.dim() != 2:
+        raise ValueError(
+            f"student logits {tuple(student.shape)} and teacher logits {tuple(teacher.shape)} must have the same "
+            "shape (batch, classes); was one of them trained on a different set of classes?"
+        )
+    _no_nan(student, "student")
+    _no_nan(teacher, "teacher")
+    return _wide(student), _wide(teacher)
+
+
+def _no_nan(logits: Tensor, whose: str) -> None:
+    if logits.isnan().any() or (logits == math.inf).any():
+        raise ValueError(f"the {whose}'s logits contain NaN or +inf; the usual cause is a learning rate that is too "
+                         "high (try a tenth of it), else look for NaN in the images")
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def _temperature(T: float) -> float:
+    if not 0 < T < math.inf:
+        raise ValueError(f"temperature T must be > 0 and finite, got {T}; T = 1 leaves the predictions unsoftened")
+    return T

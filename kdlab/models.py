@@ -1,0 +1,82 @@
+"""The nets of the course: plain modules that map images to logits."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+class MaxNormLinear(nn.Linear):
+    """A linear layer whose units keep an incoming weight vector no longer than `max_norm`.
+
+    The loop calls `constrain()` after every step. The paper regularised its teacher with dropout and such a
+    constraint (section 3, after Hinton et al. 2012, arXiv:1207.0580) without naming the length.
+    """
+
+    def __init__(self, n_in: int, n_out: int, max_norm: float):
+        super().__init__(n_in, n_out)
+        self.max_norm = max_norm
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        self.weight.copy_(self.weight.renorm(2, 0, self.max_norm))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, max_norm={self.max_norm}"
+
+
+def mlp(hidden: Sequence[int] = (800, 800), *, n_in: int = 784, n_classes: int = 10,
+        dropout: tuple[float, float] = (0.0, 0.0), max_norm: float = math.inf, seed: int = 0) -> nn.Sequential:
+    """Fully connected rectified layers: (batch, …) images of n_in pixels → (batch, n_classes) logits.
+
+    hidden: units of each hidden layer; the paper's nets are (1200, 1200), (800, 800), (300, 300) and (30, 30).
+    dropout: the share of pixels and of hidden units that a training step leaves out.
+    max_norm: longest incoming weight vector of a hidden unit.
+    seed: of the random start, so that nets differ by their seed alone.
+    """
+    if not all(0 <= p < 1 for p in dropout):
+        raise ValueError(f"dropout is the share left out of (pixels, hidden units), each in [0, 1), got {dropout}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = [nn.Flatten(), *_dropout(dropout[0])]
+        for width in hidden:
+            layers += [_linear(n_in, width, max_norm), nn.ReLU(), *_dropout(dropout[1])]
+            n_in = width
+        return nn.Sequential(*layers, nn.Linear(n_in, n_classes))
+
+
+def _linear(n_in: int, n_out: int, max_norm: float) -> nn.Linear:
+    return nn.Linear(n_in, n_out) if math.isinf(max_norm) else MaxNormLinear(n_in, n_out, max_norm)
+
+
+def _dropout(p: float) -> list[nn.Module]:
+    return [nn.Dropout(p)] if p else []
+
+
+def convnet(channels: Sequence[int] = (16, 32), *, n_in: int = 1, n_classes: int = 10, seed: int = 0) -> nn.Sequential:
+    """A small convolutional net: (batch, n_in, height, width) → (batch, n_classes) logits.
+
+    Each stage is a 3 × 3 convolution, batch norm, a rectifier and a halving of height and width; the mean over
+    what is left feeds one linear layer, so any image size of at least 2 ** len(channels) pixels will do.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for n_out in channels:
+            layers += [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(),
+                       nn.MaxPool2d(2)]
+            n_in = n_out
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, n_classes))
+
+
+def n_parameters(model: nn.Module) -> int:
+    """Numbers that a training may change, each counted once even where layers share it."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def constrained(model: nn.Module) -> list[MaxNormLinear]:
+    """The layers of `model` that must be constrained after every step."""
+    return [layer for layer in model.modules() if isinstance(layer, MaxNormLinear)]
+
+

@@ -1,0 +1,162 @@
+"""Figures of record: data in, Axes out. Each draws on `ax` where one is given, else on a new figure."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from kdlab import losses, metrics
+
+# Okabe & Ito's colours, which the colour-blind tell apart; the widgets use the same, in the same roles.
+STUDENT, TEACHER, ALONE, TRUE, OTHER = "#0072B2", "#D55E00", "#56B4E9", "#009E73", "#999999"
+CYCLE = (STUDENT, TEACHER, TRUE, "#CC79A7", "#E69F00", ALONE, "#000000")
+
+STYLE = {
+    "figure.dpi": 110, "font.size": 11, "axes.titlesize": 12, "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
+    "grid.alpha": 0.25, "legend.frameon": False, "axes.prop_cycle": plt.cycler(color=CYCLE),
+}  # fmt: skip
+
+
+def softened(logits: Tensor, T: float, names: Sequence[str], label: int | None = None, ax: Axes | None = None) -> Axes:
+    """Bars of softmax(logits / T); logits: (classes,). The true class stands out; the title gives the entropy."""
+    ax = _axes(ax, 5, 2.6)
+    p = losses.softened(logits, T)
+    colours = [TRUE if c == label else STUDENT for c in range(len(names))]
+    ax.bar(range(len(names)), p.tolist(), color=colours)
+    ax.set(ylim=(0, 1), xticks=range(len(names)), xticklabels=names, ylabel="probability",
+           title=f"T = {T:g}: {metrics.entropy(p):.2f} bits")
+    ax.grid(axis="x", visible=False)
+    return ax
+
+
+def temperatures(image: Tensor, logits: Tensor, names: Sequence[str], label: int | None = None,
+                 Ts: Sequence[float] = (1, 4, 20)) -> np.ndarray:
+    """An image beside its soft targets at each temperature of Ts. image: (1, height, width); logits: (classes,)."""
+    with _styled():
+        _, axes = plt.subplots(1, 1 + len(Ts), figsize=(2 + 2.9 * len(Ts), 2.5), layout="constrained",
+                               gridspec_kw={"width_ratios": [0.8] + [1.2] * len(Ts)})
+    digit(image, ax=axes[0])
+    for ax, T in zip(axes[1:], Ts, strict=True):
+        softened(logits, T, names, label, ax=ax)
+    for ax in axes[2:]:
+        ax.set_ylabel("")
+    return axes
+
+
+def digit(image: Tensor, caption: str = "", ax: Axes | None = None) -> Axes:
+    """One image, dark ink on light paper. image: (1, height, width) in [0, 1]."""
+    ax = _axes(ax, 2, 2)
+    ax.imshow(image[0].cpu(), cmap="gray_r", vmin=0, vmax=1)
+    ax.set_title(caption, loc="center", fontsize=10)
+    ax.axis("off")
+    return ax
+
+
+def digits(images: Tensor, captions: Sequence[str] = (), columns: int = 10) -> np.ndarray:
+    """Images in rows, each under its caption. images: (n, 1, height, width). Returns the Axes of all cells."""
+    rows = -(-len(images) // columns)
+    with _styled():
+        _, axes = plt.subplots(rows, columns, figsize=(1.05 * columns, (1.35 if captions else 1.1) * rows),
+                               squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
+        digit(image, captions[i] if captions else "", ax=ax)
+    return axes
+
+
+def learning(x: Sequence[float], runs: Mapping[str, Sequence[Sequence[float]]], xlabel: str, ylabel: str,
+             ax: Axes | None = None) -> Axes:
+    """Curves over x by name: a line through the mean of its runs (seeds), a band from the least to the greatest."""
+    ax = _axes(ax, 6.5, 3.4)
+    for colour, (name, values) in zip((ALONE, STUDENT, *CYCLE[1:]), runs.items(), strict=False):
+        values = np.asarray(values, dtype=float)
+        ax.plot(x, values.mean(axis=0), color=colour, linewidth=2, label=name)
+        ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.25, linewidth=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False)
+    return ax
+
+
+def outcomes(values: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
+    """A row per name: a dot per seed, a bar to their mean, and the mean in figures."""
+    ax = _axes(ax, 6.5, 0.6 + 0.55 * len(values))
+    for row, (colour, (name, each)) in enumerate(zip((ALONE, STUDENT, TEACHER, *CYCLE[2:]), values.items(), strict=False)):
+        mean = float(np.mean(each))
+        ax.barh(row, mean, color=colour, alpha=0.45, height=0.6)
+        ax.plot(each, [row] * len(each), "o", color=colour, markeredgecolor="white")
+        ax.text(max(each), row, f"   {mean:.0f}", va="center", fontweight="bold")
+    ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, xlim=(0, None))
+    ax.margins(x=0.12)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, *, log_x: bool = False,
+          log_y: bool = False, mark: float | None = None, ax: Axes | None = None) -> Axes:
+    """One line per name over x. mark: an x to draw a dotted line at."""
+    ax = _axes(ax, 6.5, 3.4)
+    for name, values in series.items():
+        ax.plot(x, values, linewidth=2, label=name)
+    if mark is not None:
+        ax.axvline(mark, color=OTHER, linestyle=":")
+    ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
+    if log_x:
+        ax.xaxis.set_major_formatter("{x:g}")
+    ax.legend(frameon=False)
+    return ax
+
+
+def bars(series: Mapping[str, Sequence[float]], names: Sequence[str], ylabel: str, ax: Axes | None = None) -> Axes:
+    """Groups of bars: one group per class of `names`, in it one bar per series."""
+    ax = _axes(ax, 6.5, 3)
+    width = 0.8 / len(series)
+    for i, (name, values) in enumerate(series.items()):
+        ax.bar(np.arange(len(names)) + (i - (len(series) - 1) / 2) * width, values, width, label=name)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set(xticks=range(len(names)), xticklabels=names, ylabel=ylabel)
+    ax.grid(axis="x", visible=False)
+    ax.legend(frameon=False)
+    return ax
+
+
+def matrix(values: Tensor, names: Sequence[str], xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
+    """A square table as colours with its figures in per cent, the diagonal left out. values: (classes, classes)."""
+    ax = _axes(ax, 5.6, 4.8)
+    table = np.array(values.cpu(), dtype=float)
+    np.fill_diagonal(table, np.nan)
+    ax.imshow(table, cmap="cividis")
+    middle = np.nanmax(table) / 2
+    for (i, j), value in np.ndenumerate(table):
+        if i != j:
+            ax.text(j, i, f"{100 * value:.1f}", ha="center", va="center", fontsize=9,
+                    color="white" if value < middle else "black")
+    ax.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names, xlabel=xlabel,
+           ylabel=ylabel)
+    ax.grid(visible=False)
+    return ax
+
+
+def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+    if ax is not None:
+        return ax
+    with _styled():
+        return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+@contextlib.contextmanager
+def _styled() -> Iterator[None]:
+    """STYLE inside the block. Not rc_context: it would also put back the interactive mode that the first figure of a
+    notebook switches on, and no later figure would be shown."""
+    before = {key: plt.rcParams[key] for key in STYLE}
+    plt.rcParams.update(STYLE)
+    try:
+        yield
+    finally:
+        plt.rcParams.update(before)

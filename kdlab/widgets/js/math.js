@@ -1,0 +1,109 @@
+// The closed forms behind the panels: plain arrays in, plain numbers out, no drawing. Logits may reach ±1e4, T 0.01.
+const add = (v) => v.reduce((a, b) => a + b, 0);
+const norm = (v) => Math.sqrt(add(v.map((a) => a * a)));
+const centred = (v) => { const mean = add(v) / v.length; return v.map((a) => a - mean); };
+const logGrid = (from, to, n) => Array.from({ length: n }, (_, i) => from * (to / from) ** (i / (n - 1)));
+
+function logSoftmax(logits, T) {
+  const z = logits.map((l) => l / T), top = Math.max(...z), rest = Math.log(add(z.map((v) => Math.exp(v - top))));
+  return z.map((v) => v - top - rest); // finite where the probability underflows: 0 · log 0 = 0
+}
+const softmax = (logits, T) => logSoftmax(logits, T).map(Math.exp);
+const kl = (logP, logQ) => Math.max(0, add(logP.map((lp, i) => Math.exp(lp) && Math.exp(lp) * (lp - logQ[i])))); // nats
+
+// softmax(logits / T); without a label, the likeliest class counts as the right one
+function softened(logits, T, label = logits.indexOf(Math.max(...logits))) {
+  const logP = logSoftmax(logits, T), p = logP.map(Math.exp);
+  return {
+    series: [{ name: "soft target", values: p }],
+    numbers: [
+      { label: "entropy", value: add(p.map((a, i) => -a * logP[i])) / Math.log(2), unit: "bits" },
+      { label: "wrong classes hold", value: 100 * add(p.filter((_, i) => i !== label)), unit: "%" },
+    ],
+  };
+}
+
+// alpha · [T²] KL(p_T || q_T) + (1 − alpha) · cross-entropy at T = 1, and what each asks of the student's logits
+function twoTerms(student, teacher, label, T, alpha, tSquared) {
+  const logQ = logSoftmax(student, T), logP = logSoftmax(teacher, T), logQ1 = logSoftmax(student, 1);
+  const scale = tSquared ? T * T : 1;
+  const soft = logQ.map((lq, i) => alpha * scale * (Math.exp(lq) - Math.exp(logP[i])) / T);
+  const hard = logQ1.map((lq, i) => (1 - alpha) * (Math.exp(lq) - (i === label ? 1 : 0)));
+  const terms = [alpha * scale * kl(logP, logQ), -(1 - alpha) * logQ1[label]];
+  return {
+    series: [{ name: "soft targets", values: soft }, { name: "label", values: hard },
+      { name: "both", values: soft.map((g, i) => g + hard[i]) }],
+    numbers: [{ label: "soft targets", value: terms[0], unit: "nats" }, { label: "label", value: terms[1], unit: "nats" },
+      { label: "loss", value: terms[0] + terms[1], unit: "nats" }],
+  };
+}
+
+// N times the gradient of T² KL, beside the difference of centred logits that it tends to as T grows (N classes)
+function hotLimit(student, teacher, T) {
+  const p = softmax(teacher, T), q = softmax(student, T), s = centred(student), t = centred(teacher);
+  const gradient = q.map((a, i) => T * (a - p[i]) * q.length), limit = s.map((a, i) => a - t[i]);
+  return {
+    series: [{ name: "N × gradient at T", values: gradient }, { name: "its limit: student − teacher, centred", values: limit }],
+    numbers: [{ label: "largest gap", value: Math.max(...limit.map((a, i) => Math.abs(a - gradient[i]))), unit: "" }],
+  };
+}
+
+// size of the soft targets' gradient, without T²: the mean over images of ‖(q − p) / T‖
+function gradientSize(students, teachers, T) {
+  const one = (s, i) => { const p = softmax(teachers[i], T); return norm(softmax(s, T).map((q, c) => (q - p[c]) / T)); };
+  return add(students.map(one)) / students.length;
+}
+
+// arithmetic mean of the members' soft targets against their normalised geometric mean
+function ensemble(members, T) {
+  const N = members.length, rows = members.map((m) => softmax(m, T));
+  const arithmetic = rows[0].map((_, c) => add(rows.map((r) => r[c])) / N);
+  const logG = logSoftmax(rows[0].map((_, c) => add(members.map((m) => m[c])) / N), T), geometric = logG.map(Math.exp);
+  const apart = add(arithmetic.map((a, c) => Math.abs(a - geometric[c]))) / 2;
+  return {
+    series: [{ name: "arithmetic mean", values: arithmetic }, { name: "geometric mean", values: geometric }],
+    numbers: [{ label: "mass that differs", value: 100 * apart, unit: "%" },
+      { label: "KL(arithmetic || geometric)", value: kl(arithmetic.map(Math.log), logG), unit: "nats" }],
+  };
+}
+
+// row i: the mean soft target of the images labelled i
+function similarity(logits, labels, T) {
+  const N = logits[0].length, total = Array.from({ length: N }, () => new Array(N).fill(0)), count = new Array(N).fill(0);
+  logits.forEach((row, n) => {
+    const into = total[labels[n]];
+    count[labels[n]] += 1;
+    softmax(row, T).forEach((p, c) => { into[c] += p; });
+  });
+  return total.map((row, i) => row.map((v) => v / Math.max(count[i], 1)));
+}
+
+const kept = new WeakMap(); // a curve's grid is computed once for each inputs and key, not at each move of T
+function once(inputs, key, compute) {
+  if (kept.get(inputs)?.key !== key) kept.set(inputs, { key, value: compute() });
+  return kept.get(inputs).value;
+}
+
+// name → (inputs, knobs) → what a piece draws; a curve's `at` are its values at the knob's T
+const recipes = {
+  as_given: (d) => ({ series: Object.entries(d).map(([name, values]) => ({ name, values })), numbers: [] }),
+  softened: (d, k) => softened(d.logits[k.index], k.T, d.labels?.[k.index]),
+  two_terms: (d, k) => twoTerms(d.student[k.index], d.teacher[k.index], d.labels[k.index], k.T, k.alpha, k.t_squared),
+  hot_limit: (d, k) => hotLimit(d.student[k.index], d.teacher[k.index], k.T),
+  ensemble: (d, k) => ensemble(d.members, k.T),
+  similarity: (d, k) => ({ matrix: similarity(d.logits, d.labels, k.T), numbers: [] }),
+  paths(d, k) {
+    const row = d.logits[k.index], x = logGrid(0.1, 100, 121), now = softmax(row, k.T);
+    const rows = once(d, k.index, () => x.map((T) => softmax(row, T)));
+    const names = d.classes.map((c) => `p(${k.labels[c] ?? c})`);
+    const series = d.classes.map((c, i) => ({ name: names[i], values: rows.map((p) => p[c]), at: now[c] }));
+    return { x, series, numbers: d.classes.map((c, i) => ({ label: names[i], value: now[c], unit: "" })) };
+  },
+  gradient_size(d, k) {
+    const x = logGrid(0.1, 100, 121), bare = once(d, "", () => x.map((T) => gradientSize(d.student, d.teacher, T)));
+    const now = gradientSize(d.student, d.teacher, k.T);
+    const series = [{ name: "with T²", values: bare.map((g, i) => g * x[i] ** 2), at: now * k.T ** 2 },
+      { name: "without", values: bare, at: now }];
+    return { x, series, numbers: series.map((s) => ({ label: s.name, value: s.at, unit: "" })) };
+  },
+};

@@ -1,0 +1,175 @@
+"""Sliders above pieces: data in, a box out. The browser joins them and does the sums, so that panels need no kernel.
+
+Logits are (images, classes), or (classes,) for one image; labels a number or one an image; names one a class.
+"""
+
+from typing import Any
+
+import ipywidgets as w
+import torch
+
+from kdlab import metrics
+
+from .pieces import Bars, Curves, Digit, Matrix, Piece, array
+
+WIDE = {"description_width": "120px"}
+
+
+class Panel(w.VBox):
+    """Controls above pieces. Each control drives the trait of its name in every piece that has it, in the browser.
+
+    controls, pieces: by name, such as `panel.controls["T"].value = 20` or `panel.pieces["bars"].title = "…"`.
+    """
+
+    def __init__(self, controls: dict[str, w.Widget], pieces: dict[str, Piece], rows: list[list[w.Widget]]):
+        self.controls, self.pieces = controls, pieces
+        self.links = [
+            w.jslink((control, "value"), (piece, name))
+            for name, control in controls.items()
+            for piece in pieces.values()
+            if piece.has_trait(name)
+        ]
+        free = {"overflow": "hidden", "width": "100%"}
+        boxes = [w.HBox(row, layout=w.Layout(align_items="flex-start", grid_gap="24px", **free)) for row in rows]
+        super().__init__([*controls.values(), *boxes], layout=w.Layout(max_width="960px", grid_gap="6px", **free))
+        self.add_class("kd-panel")
+
+
+def _slider_T(T: float) -> w.FloatLogSlider:
+    if T <= 0:
+        raise ValueError(f"temperature T must be > 0, got {T}; T = 1 leaves the predictions unsoftened")
+    return w.FloatLogSlider(T, base=10, min=-1, max=2, step=0.05, readout_format=".3g", description="temperature T",
+                            style=WIDE, layout=w.Layout(width="100%"))  # fmt: skip
+
+
+def _slider_index(n: int) -> dict[str, w.IntSlider]:
+    """A slider for the image, or none for one image."""
+    style = {"description": "image", "style": WIDE, "layout": w.Layout(width="100%")}
+    return {"index": w.IntSlider(0, 0, n - 1, **style)} if n > 1 else {}
+
+
+def _check(value: bool, text: str) -> w.Checkbox:
+    return w.Checkbox(value, description=text, style=WIDE, layout=w.Layout(width="auto"))
+
+
+def _rows(logits: Any) -> Any:
+    return array(logits)[None] if array(logits).ndim == 1 else array(logits)
+
+
+def _label_list(label: Any, n: int) -> list[int]:
+    labels = [] if label is None else [int(c) for c in array(label).ravel()]
+    if labels and len(labels) != n:
+        raise ValueError(f"{n} rows of logits want {n} labels, got {len(labels)}")
+    return labels
+
+
+def _grow(piece: Piece) -> Piece:
+    """Let a piece take the room that its neighbours in a row leave."""
+    piece.layout = w.Layout(flex="1 1 0", min_width="0", width="auto")
+    return piece
+
+
+def _digit(image: Any, n: int, captions: list[str] = ()) -> dict[str, Digit]:
+    """The picture beside the bars, or none."""
+    if image is None:
+        return {}
+    digit = Digit(image, captions=captions, layout=w.Layout(flex="0 0 auto"))
+    if digit.shape[0] != n:
+        raise ValueError(f"{n} rows of logits want {n} images, got {digit.shape[0]}")
+    return {"digit": digit}
+
+
+def _softened(logits: Any, names: list[str], image: Any, label: Any, T: float) -> tuple[dict, dict]:
+    """Controls and pieces of a soft target."""
+    logits = _rows(logits)
+    labels = _label_list(label, len(logits))
+    inputs = {"logits": logits} | ({"labels": labels} if labels else {})
+    bars = Bars(recipe="softened", inputs=inputs, labels=names, highlight=labels, T=T, y_max=1.0, y_label="probability")
+    controls = _slider_index(len(logits)) | {"T": _slider_T(T), "log_y": _check(False, "log axis")}
+    return controls, _digit(image, len(logits)) | {"bars": _grow(bars)}
+
+
+def temperature(logits: Any, names: list[str], image: Any = None, label: Any = None, T: float = 4.0) -> Panel:
+    """Softmax(logits / T) as bars, its entropy and the wrong classes' share; on a log axis by the check box."""
+    controls, pieces = _softened(logits, names, image, label, T)
+    return Panel(controls, pieces, [list(pieces.values())])
+
+
+def microscope(logits: Any, images: Any, labels: Any, classes: tuple[int, ...] = (3, 7), names: list[str] | None = None,
+               T: float = 4.0) -> Panel:  # fmt: skip
+    """Dark knowledge in one image after another: its soft target at T, and the probability of `classes` at every T."""
+    names = names or [str(c) for c in range(array(logits).shape[-1])]
+    controls, pieces = _softened(logits, names, images, labels, T)
+    paths = Curves(recipe="paths", inputs={"logits": _rows(logits), "classes": list(classes)}, labels=names, T=T,
+                   cursor=True, log_x=True, y_min=0.0, x_label="temperature T", x_name="T", y_label="probability",
+                   height=260)  # fmt: skip
+    return Panel(controls, pieces | {"paths": _grow(paths)}, [list(pieces.values()), [paths]])
+
+
+def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, images: Any = None) -> Panel:
+    """Which class looks like which: row i is the mean soft target of class i's images.
+
+    Click a cell (i, j): with `images`, the class i images that look most like j appear beside it (this needs a kernel).
+    """
+    logits, truth = torch.as_tensor(_rows(logits)), torch.as_tensor(array(labels))
+    matrix = Matrix(recipe="similarity", inputs={"logits": logits, "labels": truth}, labels=names, T=T,
+                    hide_diagonal=True, y_label="class of the image", x_label="mean probability of")  # fmt: skip
+    controls, pieces = {"T": _slider_T(T)}, {"matrix": _grow(matrix)}
+    if images is None:
+        return Panel(controls, pieces, [[matrix]])
+    if len(images) != len(logits):
+        raise ValueError(f"{len(logits)} rows of logits want {len(logits)} images, got {len(images)}")
+    sheets = Digit(images[:1], title="click a cell", size=84, layout=w.Layout(flex="0 0 384px"))
+
+    def show(_=None):
+        i, j = matrix.selected
+        share = (logits / matrix.T).softmax(1)[:, j].where(truth == i, -1.0)
+        top = share.topk(min(8, int((truth == i).sum()))).indices.tolist()
+        if top:
+            sheets.put(images[top], [f"{share[n]:.3f}" for n in top])
+        sheets.show = list(range(len(top)))
+        sheets.title = f"{names[i]}s most like {names[j]}, at T = {matrix.T:.3g}"
+
+    matrix.observe(show, names=["selected", "T"])
+    likeliest = int(metrics.similarity(logits, truth, T).fill_diagonal_(0).argmax())
+    matrix.selected = list(divmod(likeliest, logits.shape[1]))
+    return Panel(controls, pieces | {"sheets": sheets}, [[matrix, sheets]])
+
+
+def two_terms(student_logits: Any, teacher_logits: Any, label: Any, names: list[str], image: Any = None,
+              T: float = 4.0, alpha: float = 0.5) -> Panel:  # fmt: skip
+    """The two terms of the loss at T and alpha, and what each asks of the student's logits, class by class."""
+    student, teacher = _rows(student_logits), _rows(teacher_logits)
+    labels = _label_list(label, len(student))
+    inputs = {"student": student, "teacher": teacher, "labels": labels}
+    bars = Bars(recipe="two_terms", inputs=inputs, labels=names, highlight=labels, T=T, alpha=alpha,
+                y_label="gradient of the loss with respect to the logit")  # fmt: skip
+    pieces = _digit(image, len(student)) | {"bars": _grow(bars)}
+    slider = w.FloatSlider(alpha, min=0, max=1, step=0.05, readout_format=".2f", description="weight alpha", style=WIDE,
+                           layout=w.Layout(width="100%"))  # fmt: skip
+    controls = {"T": _slider_T(T), "alpha": slider, "t_squared": _check(True, "soft targets' term times T²")}
+    return Panel(_slider_index(len(student)) | controls, pieces, [list(pieces.values())])
+
+
+def gradient_size(student_logits: Any, teacher_logits: Any, T: float = 4.0) -> Panel:
+    """Mean size of the soft targets' gradient against T, with and without the factor T²."""
+    inputs = {"student": _rows(student_logits), "teacher": _rows(teacher_logits)}
+    curves = Curves(recipe="gradient_size", inputs=inputs, T=T, cursor=True, log_x=True, log_y=True, height=340,
+                    x_label="temperature T", x_name="T", y_label="gradient size")  # fmt: skip
+    return Panel({"T": _slider_T(T)}, {"curves": _grow(curves)}, [[curves]])
+
+
+def hot_limit(student_logits: Any, teacher_logits: Any, names: list[str], T: float = 4.0) -> Panel:
+    """The soft targets' gradient beside its limit for high T, the difference of centred logits (section 2.1)."""
+    inputs = {"student": _rows(student_logits), "teacher": _rows(teacher_logits)}
+    bars = Bars(recipe="hot_limit", inputs=inputs, labels=names, T=T, y_label="student − teacher")
+    controls = _slider_index(len(inputs["student"])) | {"T": _slider_T(T)}
+    return Panel(controls, {"bars": _grow(bars)}, [[bars]])
+
+
+def ensemble(member_logits: Any, names: list[str], T: float = 1.0) -> Panel:
+    """Two ways of averaging an ensemble's soft targets: arithmetic and geometric. member_logits: (members, classes)."""
+    inputs = {"members": member_logits}
+    bars = Bars(recipe="ensemble", inputs=inputs, labels=names, T=T, y_max=1.0, y_label="probability")
+    controls = {"T": _slider_T(T), "log_y": _check(False, "log axis")}
+    return Panel(controls, {"bars": _grow(bars)}, [[bars]])

@@ -1,0 +1,148 @@
+"""The nets: the paper's sizes, seeded starts, the weight constraint, and functions on tensors for their data."""
+
+import pytest
+import torch
+from torch import nn
+
+from kdlab import data, metrics, models
+
+
+@pytest.mark.parametrize("hidden, expected", [((1200, 1200), 2_395_210), ((800, 800), 1_276_810), ((30, 30), 24_790)])
+def test_parameters_of_the_papers_nets_by_hand(hidden, expected):
+    sizes = [784, *hidden, 10]
+    assert sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False)) == expected
+    assert models.n_parameters(models.mlp(hidden)) == expected
+
+
+def test_a_shared_layer_counts_once():
+    layer = nn.Linear(3, 3)
+    assert models.n_parameters(nn.Sequential(layer, nn.ReLU(), layer)) == 12
+
+
+def test_a_start_depends_on_its_seed_alone():
+    torch.manual_seed(1)
+    a = models.mlp((30,), seed=4)
+    torch.manual_seed(2)
+    b, c = models.mlp((30,), seed=4), models.mlp((30,), seed=5)
+    assert torch.equal(a[1].weight, b[1].weight)
+    assert not torch.equal(a[1].weight, c[1].weight)
+    state = torch.get_rng_state()
+    models.convnet()
+    assert torch.equal(torch.get_rng_state(), state), "building a net draws nothing from the caller's random state"
+
+
+def test_constrain_shortens_the_long_and_leaves_the_short():
+    layer = models.MaxNormLinear(4, 2, max_norm=1.0)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, 0, 0, 4.0], [0.1, 0.2, 0, 0]]))
+    layer.constrain()
+    torch.testing.assert_close(layer.weight.data, torch.tensor([[0.6, 0, 0, 0.8], [0.1, 0.2, 0, 0]]))
+
+
+def test_dropout_must_be_a_share():
+    with pytest.raises(ValueError, match="share left out"):
+        models.mlp(dropout=(0.0, 1.0))
+
+
+@pytest.mark.parametrize("size", [28, 9])
+def test_convnet_takes_any_size_of_image(size):
+    assert models.convnet(n_classes=7)(torch.rand(5, 1, size, size)).shape == (5, 7)
+
+
+def test_jitter_is_what_moving_each_image_by_hand_gives():
+    x = torch.rand(200, 2, 6, 5)
+    moved = data.jitter(x, 2, torch.Generator().manual_seed(0))
+    shifts = set()
+    for before, after in zip(x, moved, strict=True):
+        fits = []
+        for down in range(-2, 3):
+            for right in range(-2, 3):
+                by_hand = torch.zeros_like(before)
+                for i in range(6):
+                    for j in range(5):
+                        if 0 <= i + down < 6 and 0 <= j + right < 5:
+                            by_hand[:, i, j] = before[:, i + down, j + right]
+                if torch.equal(by_hand, after):
+                    fits.append((down, right))
+        assert len(fits) == 1
+        shifts.add(fits[0])
+    assert len(shifts) == 25, "all 25 shifts occur, each image its own"
+    assert torch.equal(data.jitter(x, 0), x)
+
+
+def test_jitter_draws_from_its_generator_or_from_torchs_state():
+    x = torch.rand(20, 1, 8, 8)
+    a, b = (data.jitter(x, 2, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(a, b)
+    torch.manual_seed(0)
+    c = data.jitter(x)
+    torch.manual_seed(0)
+    assert torch.equal(c, data.jitter(x))
+
+
+def test_jitter_names_the_shape_it_wants():
+    with pytest.raises(ValueError, match="batch, channels, height, width"):
+        data.jitter(torch.rand(5, 784))
+    with pytest.raises(ValueError, match="0 or more"):
+        data.jitter(torch.rand(5, 1, 8, 8), -1)
+
+
+def test_without_leaves_out_what_it_says_and_keeps_the_order():
+    y = torch.tensor([3, 1, 3, 7, 0, 8])
+    x = torch.arange(6).float()
+    kept, labels = data.without(x, y, 3, 8)
+    assert kept.tolist() == [1, 3, 4]
+    assert labels.tolist() == [1, 7, 0]
+    with pytest.raises(ValueError, match="no case at all"):
+        data.without(x[:1], y[:1], 3)
+
+
+@pytest.mark.parametrize("n", [10, 500, 997, 5000])
+def test_a_subset_keeps_each_classs_share_to_within_one_case(n):
+    counts = torch.tensor([600, 674, 596, 613, 584, 542, 592, 627, 585, 587])
+    y = torch.repeat_interleave(torch.arange(10), counts)
+    x = torch.arange(len(y))
+    chosen, labels = data.subset(x, y, n, seed=1)
+    assert len(chosen) == n == len(chosen.unique())
+    assert torch.equal(y[chosen], labels)
+    assert (labels.bincount(minlength=10) - counts * n / counts.sum()).abs().max() < 1
+    again, _ = data.subset(x, y, n, seed=1)
+    other, _ = data.subset(x, y, n, seed=2)
+    assert torch.equal(chosen, again)
+    assert not torch.equal(chosen, other)
+
+
+def test_a_subset_larger_than_the_whole_is_refused():
+    with pytest.raises(ValueError, match="between 1 and the 5 cases"):
+        data.subset(torch.rand(5), torch.zeros(5).long(), 6)
+    with pytest.raises(ValueError, match="belong together"):
+        data.subset(torch.rand(5), torch.zeros(4).long(), 2)
+
+
+def test_metrics_by_hand():
+    a = torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 1.0], [0.0, 1.0]])
+    b = torch.tensor([[2.0, 1.0], [4.0, 3.0], [5.0, 1.0], [0.0, 1.0]])
+    assert metrics.errors(a, torch.tensor([0, 1, 1, 0])) == 2
+    assert metrics.agreement(a, b) == 0.75
+    rows = torch.tensor([[0.5, 0.5, 0, 0], [1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]])
+    assert metrics.entropy(rows).tolist() == [1, 0, 2]
+
+
+def test_similarity_is_the_mean_soft_target_of_each_class():
+    z = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(50) % 3
+    table = metrics.similarity(z, y, T=2.0)
+    for c in range(3):
+        torch.testing.assert_close(table[c], torch.softmax(z[y == c] / 2, 1).mean(0))
+    assert table[3].tolist() == [0, 0, 0, 0]
+
+
+def test_logits_are_those_of_eval_mode_and_the_modes_are_put_back():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    model.train()
+    model[2].eval()
+    x = torch.rand(30, 4)
+    together, apart = metrics.logits(model, x), metrics.logits(model, x, batch_size=7)
+    torch.testing.assert_close(together, apart)
+    assert [m.training for m in model] == [True, True, False, True]
+    assert not together.requires_grad

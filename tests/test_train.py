@@ -1,0 +1,256 @@
+"""The loop: it learns, it repeats itself bit by bit, it can be left and taken up, and teachers stay as they are."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from kdlab import data, machine, metrics, models, train
+
+
+def blobs(n=300, seed=0):
+    """Three noisy clusters as 1 × 6 × 6 'images'."""
+    rng = torch.Generator().manual_seed(seed)
+    y = torch.randint(0, 3, (n,), generator=rng)
+    centres = 2 * torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(99))
+    return centres[y] + torch.randn(n, 1, 6, 6, generator=rng), y
+
+
+def net(seed=0, **kwargs):
+    return models.mlp((16,), n_in=36, n_classes=3, seed=seed, **kwargs)
+
+
+def weights(model):
+    return torch.cat([value.flatten().double() for value in model.state_dict().values()])
+
+
+def same(a, b):
+    return torch.equal(weights(a), weights(b))
+
+
+def test_one_step_of_plain_gradient_descent_is_what_calculus_says():
+    x, y = blobs(8)
+    model, by_hand = net(), net()
+    training = train.Training(model, (x, y), train.labels(model), epochs=1, lr=0.5, batch_size=8,
+                              schedule=train.constant, optimizer=torch.optim.SGD)
+    next(training)
+    F.cross_entropy(by_hand(x), y).backward()
+    expected = torch.cat([(p - 0.5 * p.grad).flatten() for p in by_hand.parameters()]).double()
+    torch.testing.assert_close(weights(model), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_fit_learns_and_reports_each_epochs_mean_terms():
+    x, y = blobs()
+    student = net()
+    history = train.fit(student, (x, y), train.labels(student), epochs=5, lr=0.01, batch_size=64)
+    assert [row["epoch"] for row in history] == [0, 1, 2, 3, 4]
+    assert history[-1]["ce"] < 0.3 * history[0]["ce"]
+    assert metrics.errors(metrics.logits(student, x), y) < 0.05 * len(y)
+    assert not student.training, "a trained net is handed back in eval mode"
+
+
+def test_every_case_is_seen_once_an_epoch_with_its_own_label_and_logits():
+    n = 103
+    data_ = (torch.arange(n).float()[:, None], torch.arange(n), 10 * torch.arange(n))
+    for epoch in (0, 1):
+        parts = list(train.batches(data_, 25, seed=3, epoch=epoch))
+        assert [len(x) for x, _, _ in parts] == [25, 25, 25, 25, 3]
+        assert sorted(torch.cat([y for _, y, _ in parts]).tolist()) == list(range(n))
+        assert all(torch.equal(x[:, 0].long(), y) and torch.equal(10 * y, t) for x, y, t in parts)
+    first, second = (torch.cat([y for _, y, _ in train.batches(data_, 25, 3, epoch)]) for epoch in (0, 1))
+    assert not torch.equal(first, second), "each epoch has its own order"
+
+
+def run(seed=0, disturb=False, **kwargs):
+    """A short training with dropout and jitter: all that draws random numbers."""
+    x, y = blobs()
+    model = net(dropout=(0.2, 0.5), max_norm=1.0)
+    training = train.Training(model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(data.jitter(x, 1)), y)},
+                              epochs=3, lr=0.01, batch_size=64, seed=seed, **kwargs)
+    for _ in training:
+        if disturb:
+            torch.rand(7)
+    return model
+
+
+def test_the_same_seed_gives_the_same_weights_bit_by_bit_whatever_else_draws_random_numbers():
+    torch.manual_seed(1)
+    first = run()
+    torch.manual_seed(2)
+    assert same(first, run(disturb=True))
+    assert not same(first, run(seed=1))
+
+
+def test_training_leaves_the_callers_random_state_and_threads_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    run()
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("stop", [0, 1, 4, 5, 7, 14, 15])
+def test_left_at_any_step_and_taken_up_it_ends_with_the_same_weights(stop, tmp_path):
+    """Five steps an epoch, three epochs: stops at, before and after an epoch's end. The state goes through a file."""
+    x, y = blobs()
+
+    def start():
+        model = net(dropout=(0.2, 0.5))
+        return train.Training(model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(x), y)},
+                              epochs=3, lr=0.01, batch_size=64)
+
+    whole = start()
+    losses = [step.terms["ce"].item() for step in whole]
+    left = start()
+    head = [next(left).terms["ce"].item() for _ in range(stop)]
+    torch.save(left.state(), tmp_path / "state.pt")
+    for _ in left:  # what happens after the copy was made must not reach it
+        pass
+    resumed = start().resume(torch.load(tmp_path / "state.pt", weights_only=True))
+    tail = [step.terms["ce"].item() for step in resumed]
+    assert head + tail == losses
+    assert same(resumed.model, whole.model)
+
+
+def test_resuming_with_other_settings_is_refused():
+    x, y = blobs()
+    model = net()
+    state = train.Training(model, (x, y), train.labels(model), epochs=3, lr=0.01).state()
+    with pytest.raises(ValueError, match="resume with the same"):
+        train.Training(model, (x, y), train.labels(model), epochs=3, lr=0.02).resume(state)
+
+
+class Noisy(nn.Module):
+    """A teacher with all that goes wrong in train mode: dropout and a batch norm that moves."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36), nn.Dropout(0.5), nn.Linear(36, 3))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_the_teacher_is_frozen_and_in_eval_mode_whatever_the_caller_forgot():
+    x, y = blobs()
+    torch.manual_seed(0)
+    teacher, student = Noisy(), net()
+    before = weights(teacher)
+    expected = metrics.logits(teacher, x)
+    teacher.train()
+    objective = train.distilling(student, teacher, T=2.0, alpha=1.0)
+    seen = []
+    teacher.register_forward_hook(lambda module, args, out: seen.append(out))
+    training = train.Training(student, (x, y), objective, epochs=2, lr=0.01, batch_size=300)
+    next(training)
+    teacher.train()  # forgotten once more, in mid-training
+    list(training)
+    assert torch.equal(weights(teacher), before), "batch norm's averages moved, or the teacher learned"
+    assert not any(out.requires_grad for out in seen)
+    order = next(train.batches((torch.arange(300),), 300, seed=0, epoch=1))[0]
+    torch.testing.assert_close(seen[1], expected[order])
+
+
+def test_logits_that_come_with_the_batch_teach_the_same_as_the_teacher_itself():
+    x, y = blobs()
+    teacher = net(seed=7)
+    asked, given = net(), net()
+    train.fit(asked, (x, y), train.distilling(asked, teacher, T=3.0), epochs=2, lr=0.01)
+    train.fit(given, (x, y, metrics.logits(teacher, x)), train.distilling(given, T=3.0), epochs=2, lr=0.01)
+    torch.testing.assert_close(weights(asked), weights(given), rtol=1e-4, atol=1e-6)
+
+
+def test_alpha_1_needs_no_labels_and_alpha_0_no_teacher():
+    x, y = blobs()
+    wrong_labels = (y + 1) % 3
+    teacher = net(seed=7)
+    t = metrics.logits(teacher, x)
+    a, b = net(), net()
+    train.fit(a, (x, y, t), train.distilling(a, alpha=1.0), epochs=1, lr=0.01)
+    train.fit(b, (x, wrong_labels, t), train.distilling(b, alpha=1.0), epochs=1, lr=0.01)
+    assert same(a, b)
+    c, d = net(), net()
+    train.fit(c, (x, y, t), train.distilling(c, alpha=0.0), epochs=1, lr=0.01)
+    train.fit(d, (x, y), train.labels(d), epochs=1, lr=0.01)
+    torch.testing.assert_close(weights(c), weights(d), rtol=1e-5, atol=1e-7)
+
+
+def test_max_norm_holds_after_every_step():
+    x, y = blobs()
+    model = net(max_norm=0.5)
+    for _ in train.Training(model, (x, y), train.labels(model), epochs=2, lr=0.1, batch_size=64):
+        assert model[1].weight.norm(dim=1).max() <= 0.5 + 1e-6
+
+
+def test_schedules_start_and_end_where_they_should():
+    assert (train.cosine(0), train.cosine(0.5), train.cosine(1)) == pytest.approx((1, 0.5, 0), abs=1e-12)
+    assert (train.one_cycle(0.05), train.one_cycle(0.1), train.one_cycle(1)) == pytest.approx((0.5, 1, 0), abs=1e-12)
+    assert train.constant(0.3) == 1
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"lr": -1.0}, "lr a number of at least 0"), ({"lr": math.nan}, "lr a number"),
+    ({"epochs": -1}, "epochs must be"), ({"batch_size": 0}, "batch_size at least 1")])
+def test_impossible_settings_are_refused(change, message):
+    x, y = blobs()
+    model = net()
+    with pytest.raises(ValueError, match=message):
+        train.Training(model, (x, y), train.labels(model), **{"epochs": 1, "lr": 0.1} | change)
+
+
+def test_the_usual_slips_are_named():
+    x, y = blobs()
+    model = net()
+    with pytest.raises(ValueError, match="one and the same length"):
+        train.fit(model, (x, y[:-1]), train.labels(model), epochs=1, lr=0.1)
+    with pytest.raises(TypeError, match="returns its terms by name"):
+        train.fit(model, (x, y), lambda x, y: F.cross_entropy(model(x), y), epochs=1, lr=0.1)
+    with pytest.raises(ValueError, match="same net"):
+        train.distilling(model, model)
+    with pytest.raises(ValueError, match="either the teacher"):
+        train.fit(model, (x, y), train.distilling(model), epochs=1, lr=0.1)
+    with pytest.raises(ValueError, match="is this the frozen teacher"):
+        train.fit(model.requires_grad_(False), (x, y), train.labels(model), epochs=1, lr=0.1)
+
+
+def test_a_rate_that_breaks_the_net_is_named():
+    x, y = blobs()
+    model = net()
+    with pytest.raises((ValueError, FloatingPointError), match="learning rate that is too high"):
+        train.fit(model, (x, y), train.labels(model), epochs=20, lr=1e25, optimizer=torch.optim.SGD)
+
+
+def test_convnet_distils_too():
+    x, y = blobs()
+    teacher, student = net(seed=3), models.convnet((8,), n_classes=3)
+    train.fit(teacher, (x, y), train.labels(teacher), epochs=3, lr=0.01)
+    train.fit(student, (x, y), train.distilling(student, teacher), epochs=30, lr=0.03)
+    assert metrics.agreement(metrics.logits(teacher, x), metrics.logits(student, x)) > 0.9
+
+
+def test_threads_and_device_are_chosen_in_one_place(monkeypatch):
+    monkeypatch.delenv("KDLAB_THREADS", raising=False)
+    seen = []
+    x, y = blobs()
+    model = net()
+
+    def objective(x, y):
+        seen.append(torch.get_num_threads())
+        return train.labels(model)(x, y)
+
+    train.fit(model, (x, y), objective, epochs=1, lr=0.01, batch_size=300)
+    monkeypatch.setenv("KDLAB_THREADS", "2")
+    train.fit(model, (x, y), objective, epochs=1, lr=0.01, batch_size=300)
+    assert seen == [1, 2]
+    monkeypatch.setenv("KDLAB_DEVICE", "cpu")
+    assert machine.device() == torch.device("cpu")
+    monkeypatch.setenv("KDLAB_DEVICE", "toaster")
+    with pytest.raises(ValueError, match="toaster"):
+        machine.device()
+    monkeypatch.setenv("KDLAB_THREADS", "many")
+    with pytest.raises(ValueError, match="whole number"):
+        machine.thread_count()

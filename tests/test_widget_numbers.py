@@ -1,0 +1,250 @@
+"""The numbers that the browser computes and draws, against torch in float64."""
+
+import base64
+import contextlib
+import json
+import math
+
+import chromium
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kdlab import widgets
+from kdlab.widgets.pieces import JS, RECIPES
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(chromium.find() is None, reason="no Chromium found: set KDLAB_CHROMIUM to its path"),
+]
+N = 10
+NAMES = [str(c) for c in range(N)]
+
+
+@pytest.fixture(scope="module")
+def page():
+    """A page that knows math.js; any error in it fails the test that caused it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, contextlib.closing(
+        playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGS)
+    ) as browser:  # fmt: skip
+        page = browser.new_page()
+        page.add_script_tag(content=(JS / "math.js").read_text(encoding="utf-8"))
+        yield page
+
+
+@pytest.fixture(params=["usual", "confident", "extreme", "tied"])
+def logits(request):
+    """(3, N) logits in float64: a student, a teacher, a third."""
+    x = torch.randn(3, N, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return {"usual": x, "confident": 12 * x, "extreme": 1e4 * x / x.abs().max(), "tied": x * 0 + 7.0}[request.param]
+
+
+temperatures = pytest.mark.parametrize("T", [0.01, 1.0, 4.0, 100.0])
+
+
+def recipe(page, name, inputs, **knobs):
+    inputs = {key: torch.as_tensor(x).tolist() for key, x in inputs.items()}
+    knobs = {"index": 0, "T": 1.0, "alpha": 0.5, "t_squared": True, "labels": NAMES} | knobs
+    return page.evaluate("([name, d, k]) => recipes[name](d, k)", [name, inputs, knobs])
+
+
+def series(drawn):
+    return torch.tensor([s["values"] for s in drawn["series"]], dtype=torch.float64)
+
+
+def numbers(drawn):
+    return torch.tensor([n["value"] for n in drawn["numbers"]], dtype=torch.float64)
+
+
+def close(a, b, scale=1.0):
+    """Equal to nine digits; what is left of a difference of big numbers, to nine digits of those (`scale`)."""
+    torch.testing.assert_close(torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64),
+                               rtol=1e-9, atol=1e-12 * max(1.0, float(scale)))  # fmt: skip
+
+
+def test_python_knows_the_recipes_of_the_page(page):
+    assert {name for known in RECIPES.values() for name in known if name} == set(page.evaluate("Object.keys(recipes)"))
+
+
+@temperatures
+def test_softened(page, logits, T):
+    drawn = recipe(page, "softened", {"logits": logits, "labels": [3, 3, 3]}, T=T, index=1)
+    p = torch.distributions.Categorical(logits=logits[1] / T).probs
+    close(series(drawn)[0], p)
+    others = p[torch.arange(N) != 3].sum()
+    close(numbers(drawn), [-(torch.special.xlogy(p, p).sum()) / math.log(2), 100 * others], scale=1e3)
+
+
+@temperatures
+@pytest.mark.parametrize("t_squared", [True, False])
+def test_two_terms_and_their_gradients(page, logits, T, t_squared):
+    student, teacher, alpha = logits[0].clone().requires_grad_(), logits[1], 0.3
+    soft = F.kl_div(F.log_softmax(student / T, 0), F.log_softmax(teacher / T, 0), log_target=True, reduction="sum")
+    soft = alpha * soft * (T**2 if t_squared else 1)
+    hard = (1 - alpha) * F.cross_entropy(student[None], torch.tensor([2]))
+    by_soft, by_hard = (torch.autograd.grad(term, student)[0] for term in (soft, hard))
+    inputs = {"student": logits[:1], "teacher": logits[1:2], "labels": [2]}
+    drawn = recipe(page, "two_terms", inputs, T=T, alpha=alpha, t_squared=t_squared)
+    close(series(drawn), torch.stack([by_soft, by_hard, by_soft + by_hard]), scale=max(T, 1 / T))
+    close(numbers(drawn), torch.stack([soft, hard, soft + hard]).detach(), scale=T**2)
+
+
+@temperatures
+def test_hot_limit_shows_N_times_the_gradient_and_where_it_goes(page, logits, T):
+    student = logits[0].clone().requires_grad_()
+    loss = T**2 * F.kl_div(F.log_softmax(student / T, 0), F.softmax(logits[1] / T, 0), reduction="sum")
+    gradient = N * torch.autograd.grad(loss, student)[0]
+    limit = (logits[0] - logits[0].mean()) - (logits[1] - logits[1].mean())
+    drawn = recipe(page, "hot_limit", {"student": logits[:1], "teacher": logits[1:2]}, T=T)
+    close(series(drawn), torch.stack([gradient, limit]), scale=max(1e3, logits.abs().max()))
+    close(numbers(drawn)[0], (gradient - limit).abs().max(), scale=max(1e3, logits.abs().max()))
+
+
+def test_hot_limit_is_reached(page):
+    s, t = torch.randn(2, 1, N, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    gaps = [numbers(recipe(page, "hot_limit", {"student": s, "teacher": t}, T=T))[0] for T in (1.0, 1e2, 1e5)]
+    assert gaps[0] > 0.1 > gaps[1] > 1e-4 > gaps[2]
+
+
+@temperatures
+def test_gradient_size(page, logits, T):
+    student, teacher = logits[:2].clone().requires_grad_(), logits[1:]
+
+    def size(T):
+        loss = F.kl_div(F.log_softmax(student / T, 1), F.log_softmax(teacher / T, 1), log_target=True, reduction="sum")
+        return torch.autograd.grad(loss, student)[0].norm(dim=1).mean()
+
+    drawn = recipe(page, "gradient_size", {"student": logits[:2], "teacher": teacher}, T=T)
+    bare = torch.stack([size(x) for x in drawn["x"]])
+    close(series(drawn), torch.stack([bare * torch.tensor(drawn["x"], dtype=torch.float64) ** 2, bare]), scale=10)
+    close([s["at"] for s in drawn["series"]], [size(T) * T**2, size(T)], scale=max(T, 1 / T))
+
+
+@temperatures
+def test_ensemble(page, logits, T):
+    drawn = recipe(page, "ensemble", {"members": logits}, T=T)
+    p = (logits / T).softmax(1)
+    arithmetic = p.mean(0)
+    log_geometric = (logits / T).log_softmax(1).mean(0).log_softmax(0)  # the mean of log p, normalised
+    close(series(drawn), torch.stack([arithmetic, log_geometric.exp()]), scale=1e3)
+    kl = (torch.special.xlogy(arithmetic, arithmetic) - arithmetic * log_geometric).sum()
+    close(numbers(drawn), [50 * (arithmetic - log_geometric.exp()).abs().sum(), kl], scale=1e5)
+
+
+@temperatures
+def test_paths(page, logits, T):
+    drawn = recipe(page, "paths", {"logits": logits, "classes": [3, 7]}, T=T, index=2)
+    x = torch.tensor(drawn["x"], dtype=torch.float64)
+    close(x[[0, 60, 120]], [0.1, 10**0.5, 100])
+    close(series(drawn), (logits[2] / x[:, None]).softmax(1)[:, [3, 7]].T)
+    close(numbers(drawn), (logits[2] / T).softmax(0)[[3, 7]])
+
+
+@temperatures
+def test_similarity_is_the_mean_soft_target_of_each_class(page, logits, T):
+    drawn = recipe(page, "similarity", {"logits": logits, "labels": [4, 0, 4]}, T=T)
+    wanted = torch.zeros(N, N, dtype=torch.float64)
+    p = (logits / T).softmax(1)
+    wanted[4], wanted[0] = (p[0] + p[2]) / 2, p[1]
+    close(drawn["matrix"], wanted)
+
+
+MOUNT = """async ({ esm, css, state }) => {
+  const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  for (const [name, value] of Object.entries(state)) if (value?.bytes !== undefined) state[name] = bytes(value.bytes);
+  const module = await import(URL.createObjectURL(new Blob([esm], { type: "text/javascript" })));
+  const piece = typeof module.default === "function" ? await module.default() : module.default;
+  const heard = {}, fire = (event, ...told) => (heard[event] ?? []).forEach((f) => f(...told));
+  const model = { get: (name) => state[name], save_changes() {}, off() {},
+    on: (event, f) => { (heard[event] ??= []).push(f); },
+    set: (name, value) => { state[name] = value; fire(`change:${name}`); fire("change"); } };
+  document.body.replaceChildren();
+  const el = document.body.appendChild(document.createElement("div"));
+  document.head.appendChild(document.createElement("style")).textContent = css;
+  await piece.initialize?.({ model });
+  await piece.render({ model, el });
+  Object.assign(window, { model, el, hear: (told, data) => fire("msg:custom", told, [bytes(data)]) });
+}"""
+
+
+def mount(page, piece):
+    """Draw `piece` with its real script and state and without a kernel; returns what the picture shows."""
+    state = {name: piece.get_state()[name] for name in piece.keys if name[0] != "_" and name != "layout"}
+    state = {k: {"bytes": base64.b64encode(v).decode()} if isinstance(v, bytes | memoryview) else v
+             for k, v in state.items()}  # fmt: skip
+    page.evaluate(MOUNT, {"esm": piece._esm, "css": piece._css, "state": state})
+    return shown(page)
+
+
+def shown(page):
+    return json.loads(page.evaluate("el.dataset.shown"))
+
+
+def turn(page, name, value):
+    """Set a trait as a linked slider does; returns what the picture shows before the browser does anything else."""
+    return json.loads(page.evaluate("([name, v]) => { model.set(name, v); return el.dataset.shown }", [name, value]))
+
+
+def test_bars_follow_T_and_keep_their_nodes(page):
+    x = torch.randn(2, N, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    panel = widgets.temperature(x, NAMES, label=[1, 2])
+    mount(page, panel.pieces["bars"])
+    page.evaluate("window.nodes = [...el.querySelectorAll('*')]")
+    torch.testing.assert_close(series(turn(page, "T", 2.0))[0], (x[0] / 2).softmax(0), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(series(turn(page, "index", 1))[0], (x[1] / 2).softmax(0), rtol=1e-5, atol=1e-7)
+    assert page.evaluate("nodes.every((node) => el.contains(node))"), "a redraw replaced nodes: the picture flickers"
+    tallest = page.evaluate("[...el.querySelectorAll('.kd-bars rect')].map((r) => +r.getAttribute('height'))")
+    assert tallest.index(max(tallest)) == int(x[1].argmax())
+    said = page.get_by_role("img").get_attribute("aria-label")
+    assert "T = 2.00" in said and "entropy" in said
+
+
+def test_gradients_of_both_signs_hang_from_the_zero_line(page):
+    x = torch.randn(2, N, generator=torch.Generator().manual_seed(3))
+    values = mount(page, widgets.two_terms(x[0], x[1], 3, NAMES).pieces["bars"])["series"][2]["values"]
+    zero = float(page.locator(".kd-axis").get_attribute("y1"))
+    tops = page.evaluate("[...el.querySelectorAll('.kd-bars rect')].slice(-10).map((r) => +r.getAttribute('y'))")
+    assert all((top < zero - 0.01) == (v > 0) for top, v in zip(tops, values, strict=True) if abs(v) > 0.01)
+    assert turn(page, "alpha", 0.0)["numbers"][0]["value"] == 0
+
+
+def test_curves_follow_T_and_the_picture_changes(page):
+    x = torch.randn(2, N, generator=torch.Generator().manual_seed(4))
+    mount(page, widgets.microscope(x, torch.rand(2, 8, 8), [0, 1]).pieces["paths"])
+    before = page.evaluate("el.querySelector('canvas').toDataURL()")
+    close([s["at"] for s in turn(page, "T", 20.0)["series"]],
+          [n["value"] for n in turn(page, "T", 20.0)["numbers"]])  # fmt: skip
+    assert page.evaluate("el.querySelector('canvas').toDataURL()") != before
+
+
+def test_curves_grow_by_messages_and_come_back_from_the_history(page):
+    curves = widgets.Curves({"loss": ([0, 1, 2], [3.0, 2.0, 1.0])})
+    assert mount(page, curves)["series"] == [{"name": "loss", "n": 3, "first": 3, "last": 1}]
+    new = base64.b64encode(torch.tensor([[3.0, 0.5], [3.0, 9.0]]).numpy().tobytes()).decode()
+    page.evaluate("(data) => hear({ kind: 'append', names: ['loss', 'fork'], counts: [1, 1] }, data)", new)
+    page.wait_for_function("JSON.parse(el.dataset.shown).series.length === 2")
+    assert [(s["name"], s["n"], s["last"]) for s in shown(page)["series"]] == [("loss", 4, 0.5), ("fork", 1, 9)]
+
+
+def test_matrix_follows_T_and_its_cell_follows_mouse_and_keys(page):
+    x = torch.randn(50, N, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    mount(page, widgets.similarity(x, [0] * 50, NAMES).pieces["matrix"])
+    torch.testing.assert_close(torch.tensor(turn(page, "T", 3.0)["matrix"][0], dtype=torch.float64),
+                               (x / 3).softmax(1).mean(0), rtol=1e-5, atol=1e-7)  # fmt: skip
+    page.locator(".kd-cells rect").nth(2 * N + 3).click(force=True)
+    assert shown(page)["selected"] == [2, 3]
+    page.get_by_role("img").focus()
+    for key in ("ArrowDown", "ArrowLeft", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+    assert shown(page)["selected"] == [0, 2]
+
+
+def test_digit_shows_dark_ink_where_the_image_is_bright(page):
+    images = torch.zeros(2, 4, 4)
+    images[1, 0, 1] = 1.0
+    mount(page, widgets.Digit(images, captions=["empty", "dot"]))
+    assert turn(page, "index", 1)["captions"] == ["dot"]
+    reds = page.evaluate("[...el.querySelector('canvas').getContext('2d').getImageData(0, 0, 4, 4).data]")[::4]
+    assert reds.index(min(reds)) == 1 and min(reds) < 40 < 240 < sorted(reds)[1]

@@ -1,0 +1,140 @@
+"""What the panels are made of and what they refuse; test_widget_numbers.py sees them draw."""
+
+import numpy as np
+import pytest
+import torch
+
+from kdlab import widgets
+
+NAMES = ["a", "b", "c"]
+LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
+IMAGES = torch.linspace(0, 1, 2 * 4 * 4).reshape(2, 4, 4)
+
+
+def received(curves, monkeypatch):
+    """What `curves` sends to the browser from now on: name → [(x, y), …]."""
+    points = {}
+
+    def send(content, buffers):
+        xy = np.frombuffer(buffers[0], "<f4").reshape(-1, 2)
+        for name, part in zip(content["names"], np.split(xy, np.cumsum(content["counts"])[:-1]), strict=True):
+            points.setdefault(name, []).extend(map(tuple, part.tolist()))
+
+    monkeypatch.setattr(curves, "send", send)
+    return points
+
+
+def kept(curves):
+    """What a saved notebook holds: name → array (n, 2)."""
+    xy = np.frombuffer(curves.history, "<f4").reshape(-1, 2)
+    parts = np.split(xy, np.cumsum(curves.history_counts)[:-1])
+    return dict(zip(curves.history_names, parts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("panel", "linked"),
+    [
+        (lambda: widgets.temperature(LOGITS[0], NAMES, image=IMAGES[0], label=0), {"bars.T", "digit.T", "bars.log_y"}),
+        (lambda: widgets.temperature(LOGITS, NAMES), {"bars.T", "bars.index", "bars.log_y"}),
+        (lambda: widgets.microscope(LOGITS, IMAGES, [0, 1], classes=(1, 2)),
+         {"digit.index", "bars.index", "paths.index", "bars.T", "paths.T", "digit.T", "bars.log_y", "paths.log_y"}),
+        (lambda: widgets.similarity(LOGITS, [0, 1], NAMES, images=IMAGES), {"matrix.T", "sheets.T"}),
+        (lambda: widgets.two_terms(LOGITS[0], LOGITS[1], 1, NAMES), {"bars.T", "bars.alpha", "bars.t_squared"}),
+        (lambda: widgets.gradient_size(LOGITS, LOGITS.flip(0)), {"curves.T"}),
+        (lambda: widgets.hot_limit(LOGITS[0], LOGITS[1], NAMES), {"bars.T"}),
+        (lambda: widgets.ensemble(LOGITS, NAMES), {"bars.T", "bars.log_y"}),
+    ],
+)  # fmt: skip
+def test_every_control_drives_its_pieces_in_the_browser(panel, linked):
+    panel = panel()
+    names = {piece: name for name, piece in panel.pieces.items()}
+    assert {f"{names[link.target[0]]}.{link.target[1]}" for link in panel.links} == linked
+    assert all(link.source[0] in panel.controls.values() for link in panel.links)
+
+
+def test_a_cell_of_the_similarity_shows_the_images_that_carry_most_of_the_other_class():
+    logits = torch.tensor([[5.0, 1, 0], [5, 2, 0], [5, 0, 3]])
+    panel = widgets.similarity(logits, [0, 0, 0], NAMES, images=torch.rand(3, 4, 4))
+    panel.pieces["matrix"].selected = [0, 1]
+    p = (torch.tensor([5.0, 2.0, 0.0]) / 4).softmax(0)[1]
+    assert panel.pieces["sheets"].captions[0] == f"{p:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: widgets.Bars(recipe="soft", inputs={}), "knows .*softened"),
+        (lambda: widgets.Bars(recipe="softened", inputs={"student": LOGITS}), r"needs inputs \['logits'\]"),
+        (lambda: widgets.Bars(recipe="softened", inputs={"logits": LOGITS[0]}), "two dimensions"),
+        (lambda: widgets.Bars(recipe="softened", inputs={"logits": LOGITS * float("nan")}), "diverge"),
+        (lambda: widgets.Bars(recipe="softened", inputs={"logits": LOGITS}, T=0.0), "T must be > 0, got 0"),
+        (lambda: widgets.Bars(recipe="softened", inputs={"logits": LOGITS}, index=2), "from 0 to 1, got 2"),
+        (lambda: widgets.Bars(recipe="softened", inputs={"logits": LOGITS}, labels=["a"]), "1 names for 3 classes"),
+        (lambda: widgets.hot_limit(LOGITS, LOGITS[:1], NAMES), "different images"),
+        (lambda: widgets.temperature(LOGITS, NAMES, T=-1), "T must be > 0, got -1"),
+        (lambda: widgets.temperature(LOGITS, NAMES, label=[0]), "2 labels, got 1"),
+        (lambda: widgets.temperature(LOGITS, NAMES, image=IMAGES[0]), "2 images, got 1"),
+        (lambda: widgets.two_terms(LOGITS, LOGITS, [0, 3], NAMES), "from 0 to 2"),
+        (lambda: widgets.two_terms(LOGITS, LOGITS, [0, 1], NAMES, alpha=2), "alpha"),
+        (lambda: widgets.Digit(IMAGES * 3 - 1), "normalised"),
+        (lambda: widgets.Digit(IMAGES, captions=["one"]), "2 captions, got 1"),
+        (lambda: widgets.Matrix(), "needs values"),
+        (lambda: widgets.Matrix([1, 2]), r"\(rows, columns\)"),
+        (lambda: widgets.Curves({"a": ([1, 2], [1])}), "2 x but 1 y"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_came_and_what_was_wanted(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        wrong()
+
+
+@pytest.mark.parametrize("images", [IMAGES, IMAGES[:, None], IMAGES.flatten(1), (IMAGES * 255).round().to(torch.uint8)])
+def test_images_of_every_usual_shape_become_the_same_bytes(images):
+    digit = widgets.Digit(images)
+    assert digit.shape == [2, 4, 4]
+    assert digit.images == (IMAGES * 255).round().to(torch.uint8).numpy().tobytes()
+
+
+def test_every_appended_point_reaches_the_page_or_the_history(monkeypatch):
+    curves = widgets.Curves()
+    sent = received(curves, monkeypatch)
+    curves.interval = 0.0
+    for step in range(700):
+        curves.append(step, {"loss": step**0.5} | ({"fork": 2.0} if step >= 500 else {}))
+    before_flush = kept(curves)["loss"]
+    assert len(before_flush) == 511  # kept by itself after 1, 1 + 2, 1 + 2 + 4, … points
+    assert {x for x, _ in sent["loss"]} | set(before_flush[:, 0]) == set(range(700))
+    curves.flush()
+    steps = torch.arange(700, dtype=torch.float64)
+    np.testing.assert_array_equal(kept(curves)["loss"], torch.stack([steps, steps**0.5], 1).float().numpy())
+    np.testing.assert_array_equal(kept(curves)["fork"][:, 0], np.arange(500, 700))
+
+
+def test_points_travel_together_when_they_come_faster_than_the_eye(monkeypatch):
+    curves = widgets.Curves()
+    messages = []
+    monkeypatch.setattr(curves, "send", lambda content, buffers: messages.append(content["counts"]))
+    curves.interval, curves._next_keep = 3600.0, 10**9
+    for step in range(100):
+        curves.append(step, {"loss": 1.0})
+    assert messages == [[1]]  # the first at once, the rest wait for flush
+    curves.flush()
+    assert len(kept(curves)["loss"]) == 100
+
+
+def test_a_long_history_is_thinned_but_keeps_its_ends_and_its_spikes():
+    y = np.zeros(50_000)
+    y[0], y[31_415], y[-1] = 3, 99, 5
+    curves = widgets.Curves({"loss": (np.arange(50_000), y)})
+    xy = kept(curves)["loss"]
+    assert len(xy) <= curves.KEPT
+    assert (np.diff(xy[:, 0]) > 0).all()
+    for point in ([0, 3], [31_415, 99], [49_999, 5]):
+        assert point in xy.tolist()
+    assert len(curves.lines()["loss"][0]) == 50_000
+
+
+def test_clear_forgets_the_points():
+    curves = widgets.Curves({"loss": ([1, 2], [3, 4])})
+    curves.clear()
+    assert curves.history == b"" and curves.history_names == [] and curves.lines() == {}
