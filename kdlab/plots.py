@@ -86,7 +86,7 @@ def learning(x: Sequence[float], runs: Mapping[str, Sequence[Sequence[float]]], 
 def outcomes(values: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
     """A row per name: a dot per seed, a bar to their mean, and the mean in figures."""
     ax = _axes(ax, 6.5, 0.6 + 0.55 * len(values))
-    for row, (colour, (name, each)) in enumerate(zip((ALONE, STUDENT, TEACHER, *CYCLE[2:]), values.items(), strict=False)):
+    for row, (colour, each) in enumerate(zip((ALONE, STUDENT, TEACHER, *CYCLE[2:]), values.values(), strict=False)):
         mean = float(np.mean(each))
         ax.barh(row, mean, color=colour, alpha=0.45, height=0.6)
         ax.plot(each, [row] * len(each), "o", color=colour, markeredgecolor="white")

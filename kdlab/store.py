@@ -206,7 +206,7 @@ def _kept(about: dict, work: Callable, weights: Callable, use: Callable) -> dict
         except FileNotFoundError:
             pass
         start, made = time.perf_counter(), {"when": datetime.now(UTC).isoformat(timespec="seconds")}
-        record = {**about, **made, "machine": machine.describe(), "value": work()}
+        record = {**_plain(about, "record"), **made, "machine": machine.describe(), "value": work()}
         record["seconds"] = round(time.perf_counter() - start, 3)
         try:
             return save(path, weights(), record)

@@ -140,7 +140,8 @@ class Training:
                 "seed": self.seed}
 
 
-def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "", **settings) -> list[dict[str, float]]:
+def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "",
+        **settings) -> list[dict[str, float]]:
     """Run a `Training` to its end; return one row of mean terms per epoch, {"epoch": 0, "ce": …, "kd": …}.
 
     progress: a name to show beside a progress bar; no name, no bar. settings: as for `Training`.

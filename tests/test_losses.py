@@ -171,7 +171,8 @@ def test_an_ensemble_of_one_is_its_member_and_members_far_apart_stay_finite():
 def test_an_impossible_temperature_is_refused_by_all_that_take_one(T):
     s, t = pair()
     for call in (lambda: losses.soft_targets(s, t, T), lambda: losses.softened(s, T),
-                 lambda: losses.ensemble(torch.stack([s, t]), T), lambda: losses.two_terms(s, t, torch.zeros(8).long(), T)):
+                 lambda: losses.ensemble(torch.stack([s, t]), T),
+                 lambda: losses.two_terms(s, t, torch.zeros(8).long(), T)):
         with pytest.raises(ValueError, match="temperature T must be > 0"):
             call()
 

@@ -1,5 +1,7 @@
 """The nets: the paper's sizes, seeded starts, the weight constraint, and functions on tensors for their data."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from kdlab import data, metrics, models
 @pytest.mark.parametrize("hidden, expected", [((1200, 1200), 2_395_210), ((800, 800), 1_276_810), ((30, 30), 24_790)])
 def test_parameters_of_the_papers_nets_by_hand(hidden, expected):
     sizes = [784, *hidden, 10]
-    assert sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False)) == expected
+    assert sum(a * b + b for a, b in itertools.pairwise(sizes)) == expected
     assert models.n_parameters(models.mlp(hidden)) == expected
 
 

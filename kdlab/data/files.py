@@ -5,6 +5,7 @@ KDLAB_MIRROR  a folder or an http(s) address that holds <data set>/<file>: a cla
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -14,9 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import platformdirs
-import pooch
 from filelock import FileLock
-from pooch.hashes import hash_algorithm, hash_matches
 
 PACKAGED = Path(__file__).parent
 TIMEOUT = 15  # seconds without a byte from a server
@@ -116,11 +115,10 @@ def _is_url(source: str) -> bool:
 def _intact(path: Path, file: File, tried: list[str], source: str = "") -> bool:
     """Whether what lies at `path`, taken from `source`, is `file`; if not, the reason is added to `tried`."""
     try:
-        if any(hash_matches(path, known) for known in file.hashes):
+        found = {_digest(path, known.partition(":")[0]) for known in file.hashes}
+        if found & set(file.hashes):
             return True
-        algorithm = hash_algorithm(file.hashes[0])
-        found = f"{algorithm}:{pooch.file_hash(path, algorithm)}, {path.stat().st_size:,} bytes"
-        trouble = f"damaged, or another version: {found}"
+        trouble = f"damaged, or another version: {' or '.join(sorted(found))}, {path.stat().st_size:,} bytes"
     except FileNotFoundError:
         trouble = "not there"
     except OSError as error:
@@ -148,8 +146,14 @@ def _fetch(file: File, part: Path, tried: list[str]) -> None:
     )
 
 
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as opened:
+        return f"{algorithm}:{hashlib.file_digest(opened, algorithm).hexdigest()}"
+
+
 def _download(url: str, part: Path, file: File, tried: list[str]) -> bool:
     """Download `url` to `part`, from its beginning; what went wrong is added to `tried`."""
+    import pooch
     import requests
     from tqdm.auto import tqdm
 

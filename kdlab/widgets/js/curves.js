@@ -53,7 +53,8 @@ export default () => {
       const logX = model.get("log_x"), logY = model.get("log_y"), cursor = model.get("cursor") ? k.T : null;
       const [x0, x1] = span(series.map((s) => s.x), logX), [yl, yh] = span(series.map((s) => s.y), logY,
         model.get("y_min"), model.get("y_max"));
-      const pad = logY ? 0 : (yh - yl) * 0.05, y0 = model.get("y_min") ?? yl - pad, y1 = model.get("y_max") ?? yh + pad;
+      const pad = logY ? 0 : (yh - yl) * 0.05; // a log axis shows six decades at the most
+      const y0 = logY ? Math.max(yl, yh * 1e-6) : model.get("y_min") ?? yl - pad, y1 = model.get("y_max") ?? yh + pad;
 
       const dots = window.devicePixelRatio || 1, style = getComputedStyle(el), ink = style.color;
       const W = Math.round(width * dots), H = Math.round(height * dots);

@@ -1,0 +1,133 @@
+"""The project keeps its own word: one list of dependencies, one ladder of modules, quick imports, two commands."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# From the top rung down: a module imports only from rungs above its own.
+LADDER = ["machine", "data", "models", "losses", "metrics", "train", "store", "teachers", "plots", "widgets", "course",
+          "report", "cli"]  # fmt: skip
+
+
+def split(requirement: str) -> tuple[str, str]:
+    return re.match(r"([A-Za-z0-9_.-]+)\s*(.*)", requirement.replace(" ", "")).groups()
+
+
+def test_environment_yml_and_pyproject_ask_for_the_same_things():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = dict(split(line) for line in environment["dependencies"] if isinstance(line, str))
+    wanted = dict(split(line) for line in PYPROJECT["project"]["dependencies"])
+    wanted["pytorch"] = wanted.pop("torch")  # conda-forge's name for it
+    assert conda.pop("python").startswith(PYPROJECT["project"]["requires-python"])
+    conda.pop("pip")
+    assert conda == wanted
+    assert {"pip": ["-e ."]} in environment["dependencies"]
+
+
+def imports(path: Path) -> set[str]:
+    """The kdlab modules that a file imports, by their rung."""
+    here = path.relative_to(ROOT / "kdlab").parts[0].removesuffix(".py")
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and path.parent != ROOT / "kdlab":
+            found.add(here)
+        elif isinstance(node, ast.ImportFrom) and (node.module in (None, "kdlab") or node.level):
+            found |= {alias.name for alias in node.names} if node.module in (None, "kdlab") else {node.module}
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("kdlab."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("kdlab.")}
+    return found - {here}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kdlab").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_imports_only_from_rungs_above_it(path):
+    here = path.relative_to(ROOT / "kdlab").parts[0].removesuffix(".py")
+    if here == "__init__":
+        return
+    assert here in LADDER, f"{here} has no rung on the ladder yet; CONTRIBUTING says how to give it one"
+    below = [name for name in imports(path) if name in LADDER and LADDER.index(name) > LADDER.index(here)]
+    assert not below, f"{here} imports {below} from below"
+
+
+def test_only_widgets_know_ipywidgets_and_only_plots_know_matplotlib():
+    for library, allowed in (("ipywidgets", {"widgets"}), ("anywidget", {"widgets"}), ("matplotlib", {"plots"})):
+        for path in (ROOT / "kdlab").rglob("*.py"):
+            room = path.relative_to(ROOT / "kdlab").parts[0].removesuffix(".py")
+            used = re.search(rf"^\s*(import|from) {library}\b", path.read_text(encoding="utf-8"), re.M)
+            assert not used or room in allowed, f"{path} imports {library}"
+
+
+def test_import_kdlab_brings_no_heavy_library():
+    heavy = ["torchvision", "matplotlib", "ipywidgets", "anywidget", "transformers", "pooch", "papermill", "IPython"]
+    code = f"import sys, kdlab; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def run_setup(tmp_path, *pythons: tuple[str, str], **environ) -> subprocess.CompletedProcess:
+    """scripts/setup.sh where PATH has nothing but these pythons: (name, a shell script that plays it)."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, script in pythons:
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    environ = {"PATH": str(tools), "VENV": str(tmp_path / "venv"), **environ}
+    return subprocess.run([shutil.which("sh"), str(ROOT / "scripts" / "setup.sh"), "."], capture_output=True, text=True,
+                          env=environ, cwd=tmp_path)  # fmt: skip
+
+
+
+
+def without_venv(version: str) -> str:
+    return f'case "$2" in *ensurepip*) exit 1;; *) [ "$1" = --version ] && echo Python {version}; exit 0;; esac'
+
+
+OLD = ("python3", 'case "$1" in --version) echo Python 3.9.2;; *) exit 1;; esac')
+unix = pytest.mark.skipif(os.name == "nt", reason="make and sh are not Windows' own; the README has plain lines for it")
+
+
+@unix
+def test_a_python_that_is_too_old_is_named_in_one_sentence(tmp_path):
+    said = run_setup(tmp_path, OLD)
+    assert said.returncode != 0
+    assert "needs Python 3.11, 3.12 or 3.13 and found Python 3.9.2" in said.stderr
+    assert len(said.stderr.strip().splitlines()) == 1
+
+
+@unix
+def test_no_python_and_no_venv_module_are_named_too(tmp_path):
+    assert "found no python3" in run_setup(tmp_path).stderr
+    (tmp_path / "other").mkdir()
+    said = run_setup(tmp_path / "other", ("python3", without_venv("3.12.1")))
+    assert "lacks: on Debian or Ubuntu, sudo apt install python3-venv" in said.stderr
+    assert said.returncode != 0
+    assert not (tmp_path / "other" / "venv").exists()
+
+
+@unix
+def test_a_suitable_python_behind_an_old_one_is_found(tmp_path):
+    fits = ("python3.12", without_venv("3.12.9"))
+    assert "this Python 3.12.9" in run_setup(tmp_path, OLD, fits).stderr
+
+
+def test_every_file_the_package_needs_is_in_the_wheel(tmp_path):
+    declared = PYPROJECT["tool"]["setuptools"]["package-data"]
+    packages = PYPROJECT["tool"]["setuptools"]["packages"]
+    for path in (ROOT / "kdlab").rglob("*"):
+        if path.is_dir() or "__pycache__" in path.parts:
+            continue
+        package = next(p for p in sorted(packages, key=len, reverse=True)
+                       if (ROOT / p.replace(".", "/")) in path.parents)  # fmt: skip
+        inside = path.relative_to(ROOT / package.replace(".", "/"))
+        covered = path.suffix == ".py" and len(inside.parts) == 1
+        assert covered or any(inside.match(pattern) for pattern in declared.get(package, [])), f"{path} is left behind"
