@@ -5,14 +5,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export VENV PYTHON
 
-.PHONY: lab test smoke full bench html readme clean
+.PHONY: lab test smoke full bench html clean
 
 lab: $(VENV)/ready-lab            ## set up, and open JupyterLab on the first notebook
 	@$(BIN)/kdlab lab
 
 test: $(VENV)/ready-test          ## set up, and run ruff, the unit tests, every notebook, and the browser tests
 	@$(BIN)/ruff check
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 smoke: $(VENV)/ready-test         ## every notebook at the size of seconds
 	@$(BIN)/kdlab run --profile smoke

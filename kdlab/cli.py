@@ -1,6 +1,7 @@
 """The command line: `kdlab lab` opens the course, `kdlab run` runs it, `kdlab data` fetches data sets."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -18,8 +19,8 @@ FIRST = "00_start_here.ipynb"
 def lab(notebook: str = FIRST, port: int = 8888, no_browser: bool = False) -> None:
     """Open JupyterLab on the course; without a screen it prints its address and stays."""
     folder = notebooks_folder()
-    command = [sys.executable, "-m", "jupyterlab", str(folder / notebook), f"--port={port}",
-               f"--ServerApp.root_dir={folder}"]
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", f"--port={port}",
+               f"--LabApp.default_url=/lab/tree/{notebook}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # a container's user; the server listens to this machine alone
     if no_browser or not _has_screen():
@@ -34,23 +35,37 @@ def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="names or numbers, such as 01; all by default")] = None,
     profile: Annotated[str, typer.Option(help="smoke or full, from profiles.yaml; else the notebook's own")] = "",
     html: Annotated[bool, typer.Option(help="also write each as a page in build/html")] = False,
+    keep: Annotated[bool, typer.Option(help="also write the seconds to results/notebooks.json")] = False,
 ) -> None:
     """Run notebooks from top to bottom; what they show is kept in build/."""
-    from kdlab import course
+    from kdlab import course, machine
 
-    failed = []
+    failed, rows = [], []
     for path in course.find(notebooks_folder(), notebooks or []):
         start = time.perf_counter()
         out = Path("build") / (profile or "own") / path.name
         problem = course.execute(path, out, course.profile(path, profile))
-        print(f"{path.stem:24} {time.perf_counter() - start:7.1f} s  {problem or 'ok'}", flush=True)
+        rows.append({"notebook": path.stem, "seconds": round(time.perf_counter() - start, 1)})
+        print(f"{path.stem:24} {rows[-1]['seconds']:7.1f} s  {problem or 'ok'}", flush=True)
         if problem:
             failed.append(path.stem)
         elif html:
             print(f"{'':24} {course.to_html(out, Path('build') / 'html')}")
+    if keep and not failed:
+        record = {"profile": profile or "own", "rows": rows, "machine": machine.describe()}
+        (Path("results") / "notebooks.json").write_text(json.dumps(record, indent=1) + "\n")
     if failed:
         typer.echo(f"failed: {', '.join(failed)}; their cells and errors are in build/{profile or 'own'}", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def report() -> None:
+    """Write the README's numbers anew from results/."""
+    from kdlab import report as made
+
+    readme = notebooks_folder().parent / "README.md"
+    readme.write_text(made.fill(readme.read_text(encoding="utf-8"), readme.parent / "results"), encoding="utf-8")
 
 
 @app.command()
@@ -77,3 +92,7 @@ def notebooks_folder() -> Path:
 
 def _has_screen() -> bool:
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+if __name__ == "__main__":
+    app()

@@ -11,8 +11,8 @@ from torch import Tensor
 from kdlab import losses, metrics
 
 # Okabe & Ito's colours, which the colour-blind tell apart; the widgets use the same, in the same roles.
-STUDENT, TEACHER, ALONE, TRUE, OTHER = "#0072B2", "#D55E00", "#56B4E9", "#009E73", "#999999"
-CYCLE = (STUDENT, TEACHER, TRUE, "#CC79A7", "#E69F00", ALONE, "#000000")
+STUDENT, TEACHER, ALONE, TRUE, OTHER = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#999999"
+CYCLE = (STUDENT, TRUE, "#009E73", "#CC79A7", TEACHER, ALONE, "#000000")
 
 STYLE = {
     "figure.dpi": 110, "font.size": 11, "axes.titlesize": 12, "axes.titlelocation": "left",

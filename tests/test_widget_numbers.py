@@ -223,10 +223,12 @@ def test_the_log_axis_has_room_for_every_curve(page):
     """p(3) underflows at T = 0.1, and the linear axis of this panel begins at 0."""
     x = 20 * torch.randn(2, N, generator=torch.Generator().manual_seed(4))
     mount(page, widgets.microscope(x, torch.rand(2, 8, 8), [0, 1]).pieces["paths"])
-    count = "() => [...el.querySelector('canvas').getContext('2d').getImageData(70, 40, 800, 150).data].filter(v => v).length"
+    inked = (
+        "[...el.querySelector('canvas').getContext('2d').getImageData(70, 40, 800, 150).data].filter((v) => v).length"
+    )
     page.evaluate("model.set('cursor', false)")
     page.evaluate("model.set('log_y', true)")
-    assert page.evaluate(count) > 5_000  # curves and grid; nothing is drawn where a scale is not finite
+    assert page.evaluate(inked) > 5_000  # curves and grid; nothing is drawn where a scale is not finite
 
 
 def test_curves_grow_by_messages_and_come_back_from_the_history(page):

@@ -3,6 +3,7 @@
 Logits are (images, classes), or (classes,) for one image; labels a number or one an image; names one a class.
 """
 
+import math
 from typing import Any
 
 import ipywidgets as w
@@ -38,8 +39,10 @@ class Panel(w.VBox):
 def _slider_T(T: float) -> w.FloatLogSlider:
     if T <= 0:
         raise ValueError(f"temperature T must be > 0, got {T}; T = 1 leaves the predictions unsoftened")
-    return w.FloatLogSlider(T, base=10, min=-1, max=2, step=0.05, readout_format=".3g", description="temperature T",
-                            style=WIDE, layout=w.Layout(width="100%"))  # fmt: skip
+    step, at = 0.05, math.log10(T)  # twenty steps a decade, from about 0.1 to about 100, one of them at T itself
+    low = at - step * max(0, round((at + 1) / step))
+    return w.FloatLogSlider(T, base=10, min=low, max=max(at, low + 3), step=step, readout_format=".3g",
+                            description="temperature T", style=WIDE, layout=w.Layout(width="100%"))  # fmt: skip
 
 
 def _slider_index(n: int) -> dict[str, w.IntSlider]:
@@ -96,14 +99,39 @@ def temperature(logits: Any, names: list[str], image: Any = None, label: Any = N
 
 
 def microscope(logits: Any, images: Any, labels: Any, classes: tuple[int, ...] = (3, 7), names: list[str] | None = None,
-               T: float = 4.0) -> Panel:  # fmt: skip
-    """Dark knowledge in one image after another: its soft target at T, and the probability of `classes` at every T."""
+               T: float = 4.0, others: tuple | None = None, n_shown: int = 4) -> Panel:  # fmt: skip
+    """Dark knowledge in one image after another: its soft target at T, and the probability of `classes` at every T.
+
+    others: (logits, images, labels); of their cases of `classes`, those whose soft targets come nearest to this
+    image's are shown below, nearest first (this needs a kernel).
+    """
     names = names or [str(c) for c in range(array(logits).shape[-1])]
     controls, pieces = _softened(logits, names, images, labels, T)
     paths = Curves(recipe="paths", inputs={"logits": _rows(logits), "classes": list(classes)}, labels=names, T=T,
                    cursor=True, log_x=True, y_min=0.0, x_label="temperature T", x_name="T", y_label="probability",
                    height=260)  # fmt: skip
-    return Panel(controls, pieces | {"paths": _grow(paths)}, [list(pieces.values()), [paths]])
+    panel = Panel(controls, pieces | {"paths": paths}, [list(pieces.values()), [_grow(paths)]])
+    if others is not None:  # added late, so that no slider is linked to its own index
+        panel.pieces["near"] = _near(torch.as_tensor(_rows(logits)), pieces["bars"], others, classes, names, n_shown)
+        panel.children = [*panel.children, panel.pieces["near"]]
+    return panel
+
+
+def _near(logits: torch.Tensor, bars: Bars, others: tuple, classes: tuple, names: list[str], n_shown: int) -> Digit:
+    """The cases of `others` that look most like the image the bars show, following its index and T."""
+    theirs, images, labels = (torch.as_tensor(array(part)) for part in others)
+    sheets = Digit(images[:1], size=84, layout=w.Layout(flex="1 1 0"))
+
+    def show(_=None):
+        near = [metrics.nearest(logits[bars.index], theirs, bars.T, labels == c, n_shown) for c in classes]
+        near = torch.cat(near)
+        sheets.put(images[near], [f"a {names[c]}" for c in labels[near].tolist()])
+        sheets.show = list(range(len(near)))
+        sheets.title = f"nearest at T = {bars.T:.3g}: " + ", ".join(f"{names[c]}s" for c in classes)
+
+    bars.observe(show, names=["index", "T"])
+    show()
+    return sheets
 
 
 def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, images: Any = None) -> Panel:

@@ -142,6 +142,7 @@ class Curves(Piece):
     ...     curves.append(step, {"student": float(step)})
     >>> curves.flush()
 
+    Lines whose names agree up to a comma ("alone, seed 0", "alone, seed 1") share a colour.
     Only new points travel, at most every `interval` seconds. `flush` sends the rest and keeps at most `KEPT` points a
     series in the saved notebook; `append` does so by itself now and then, so that a reloaded page is not empty.
     """

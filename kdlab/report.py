@@ -1,0 +1,81 @@
+"""From what was measured to what the README says: results/ and the packaged teacher's record in, Markdown out."""
+
+import json
+import re
+from pathlib import Path
+
+from kdlab import store
+
+BLOCK = re.compile(r"(<!-- results: (?P<name>\w+) -->\n).*?(\n<!-- end -->)", re.S)
+
+
+def fill(text: str, results: Path) -> str:
+    """`text` with each block from `<!-- results: NAME -->` to `<!-- end -->` made anew from the files in results."""
+    makers = {"teacher": _teacher, "minutes": _minutes, "speed": _speed, "sliders": _sliders}
+
+    def made(match: re.Match) -> str:
+        if match["name"] not in makers:
+            raise ValueError(f"the text has a block {match['name']!r}; there are {', '.join(makers)}")
+        return match[1] + makers[match["name"]](results) + match[3]
+
+    return BLOCK.sub(made, text)
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _machine(record: dict) -> str:
+    facts = record["machine"]
+    return f"{facts['processor']}, {facts['cores']} cores, Python {facts['python']}, torch {facts['torch']}"
+
+
+def _teacher(results: Path) -> str:
+    _, record = store.packaged("mnist-2x1200")
+    measures, settings = record["measures"], record["settings"]
+    return (f"The packaged teacher (2 × 1200 units, {settings['epochs']} epochs, seed {settings['seed']}) makes "
+            f"**{measures['test_errors']} errors** on MNIST's 10,000 test images; the paper's makes 67. It took "
+            f"{measures['seconds'] / 60:.0f} minutes on one thread ({_machine(record)}); "
+            "`python scripts/train_teacher.py` makes it anew.")  # fmt: skip
+
+
+def _minutes(results: Path) -> str:
+    record = _read(results / "notebooks.json")
+    seconds = {row["notebook"][:2]: row["seconds"] for row in record["rows"]}
+    rows = "\n".join(
+        f"| [{number} {title}](notebooks/{file}.ipynb) | {question} | {_duration(seconds[number])} |"
+        for number, title, file, question in COURSE
+    )
+    return f"| notebook | the question it answers | time |\n|---|---|---|\n{rows}\n\nTimes: {_machine(record)}."
+
+
+COURSE = [
+    ("00", "Start here", "00_start_here", "What is this, does my machine work, and one distillation in a minute"),
+    ("01", "Soft targets", "01_soft_targets", "What does a temperature show that a label hides?"),
+    ("02", "The loss", "02_the_loss", "Why T², how much of each term, and why is matching logits the hot limit?"),
+]
+
+
+def _duration(seconds: float) -> str:
+    return f"{round(seconds, -1):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _speed(results: Path) -> str:
+    record = _read(results / "bench.json")
+    rows = "\n".join(
+        f"| 2 × {row['units']} | {row['kdlab']:,} | {row['tutorial']:,} | {row['kdlab'] / row['tutorial']:.1f} × | "
+        f"{row['kdlab'] / row['tutorial_one_thread']:.1f} × | {row['share_of_matrix_rate']:.0%} |"
+        for row in record["training"]
+    )
+    extra = record["import"]["kdlab"] - record["import"]["torch"]
+    return ("| student | kdlab, images/s | tutorial loop, images/s | ratio | … with one thread | of the matrix rate |\n"
+            f"|---|---|---|---|---|---|\n{rows}\n\n`import kdlab` takes {record['import']['kdlab']} s, of which torch "
+            f"{record['import']['torch']} s ({extra:+.2f} s). Median of {record['rounds']} rounds; {_machine(record)}.")
+
+
+def _sliders(results: Path) -> str:
+    rows = _read(results / "bench.json")["sliders"]
+    worst = max(row["p95_ms"] for row in rows)
+    median = sorted(row["median_ms"] for row in rows)[len(rows) // 2]
+    return (f"From key press to changed picture, over the {len(rows)} temperature sliders of the notebooks, "
+            f"{rows[0]['presses']} presses each: median {median} ms, slowest slider's 95th percentile {worst} ms.")

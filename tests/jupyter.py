@@ -1,0 +1,145 @@
+"""A real JupyterLab in a real Chromium, for tests and benchmarks: open a notebook, run it, move its sliders."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import chromium
+import nbformat
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+from playwright.sync_api import Locator, Page, sync_playwright
+
+from kdlab import course
+
+ROOT = Path(__file__).parent.parent
+OVERRIDES = {
+    "@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"},
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
+}
+
+
+@contextlib.contextmanager
+def lab(folder: Path, profile: str = "") -> Iterator[str]:
+    """JupyterLab on a copy of the notebooks, at the size `profile`, its kernels without network; yields its address."""
+    notebooks, settings = folder / "notebooks", folder / "settings"
+    shutil.copytree(ROOT / "notebooks", notebooks, ignore=shutil.ignore_patterns(".*"))
+    for path in notebooks.glob("*.ipynb"):
+        if values := course.profile(path, profile):
+            nbformat.write(parameterize_notebook(load_notebook_node(str(path)), values), path)
+    settings.mkdir()
+    (settings / "overrides.json").write_text(json.dumps(OVERRIDES))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = os.environ | {"JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_DATA_DIR": str(folder / "data")}
+    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "offline"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0",
+               f"--ServerApp.root_dir={notebooks}", "--IdentityProvider.token=", "--expose-app-in-browser",
+               f"--LabApp.app_settings_dir={settings}"]  # fmt: skip
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
+        try:
+            _until_it_answers(f"http://127.0.0.1:{port}/api", server, folder / "server.log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _until_it_answers(address: str, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Page]:
+    """A page of a Chromium that reaches this machine alone; `page.refused` lists what it wanted from elsewhere."""
+    with sync_playwright() as playwright:
+        program = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGS)
+        page = program.new_page(viewport={"width": 1400, "height": 1000})
+        page.refused = []
+
+        def gate(route):
+            if route.request.url.startswith(("http://127.0.0.1", "data:", "blob:")):
+                route.continue_()
+            else:
+                page.refused.append(route.request.url)
+                route.abort()
+
+        page.route("**/*", gate)
+        yield page
+        program.close()
+
+
+def run_all(page: Page, address: str, notebook: str, seconds: float = 300) -> None:
+    """Open `notebook`, run all its cells and wait until the last of them is done."""
+    page.goto(f"{address}/lab/workspaces/{Path(notebook).stem}/tree/{notebook}?reset")
+    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status"
+                           " === 'idle'", timeout=90_000)  # fmt: skip
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_function("""() => {
+        const cells = window.jupyterapp.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code');
+        return cells.every(c => c.model.executionCount) || cells.some(c => c.node.querySelector('.jp-mod-error'));
+    }""", timeout=seconds * 1000)  # fmt: skip
+    page.wait_for_function("window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status"
+                           " === 'idle'", timeout=seconds * 1000)  # fmt: skip
+
+
+def panels(page: Page) -> list[Locator]:
+    """The panels on the page, in order."""
+    page.wait_for_timeout(300)
+    return page.locator(".kd-panel").all()
+
+
+def shown(panel: Locator) -> list[dict]:
+    """The numbers that each picture of a panel shows just now."""
+    return [json.loads(text) for text in panel.evaluate(
+        "panel => [...panel.querySelectorAll('[data-shown]')].map(el => el.dataset.shown)")]  # fmt: skip
+
+
+def drawn(panel: Locator) -> str:
+    """All that the pictures of a panel are made of."""
+    return panel.evaluate("panel => [...panel.querySelectorAll('.kd-picture')].map(el => el.innerHTML).join()")
+
+
+def slider(panel: Locator, name: str) -> Locator:
+    """The handle of the slider called `name`, to be focused and moved by arrow keys."""
+    return panel.locator(".widget-inline-hbox").filter(has_text=name).locator(".noUi-handle")
+
+
+def latencies(page: Page, panel: Locator, presses: int) -> list[float]:
+    """Milliseconds from each key press on the panel's temperature slider to the first frame with other numbers."""
+    handle = slider(panel, "temperature")
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    panel.evaluate("""panel => {
+        const numbers = () => [...panel.querySelectorAll('[data-shown]')].map(el => el.dataset.shown).join();
+        window.latencies = [];
+        panel.addEventListener('keydown', () => {
+            const start = performance.now(), before = numbers();
+            const look = () => {
+                const now = performance.now();
+                if (numbers() !== before) window.latencies.push(now - start);
+                else if (now - start < 1000) requestAnimationFrame(look);
+            };
+            requestAnimationFrame(look);
+        }, true);
+    }""")
+    for i in range(presses):
+        page.keyboard.press("ArrowRight" if i % 2 else "ArrowLeft")
+        page.wait_for_timeout(80)
+    page.wait_for_timeout(500)
+    return page.evaluate("window.latencies")

@@ -1,0 +1,107 @@
+"""Each notebook with a widget in a real JupyterLab: run all, move every slider by hand, see the pictures change."""
+
+import json
+import re
+
+import pytest
+from conftest import NOTEBOOKS, ROOT
+
+pytest.importorskip("playwright", reason="playwright is not installed: pip install 'kdlab[test]'")
+import jupyter
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+WITH_WIDGETS = [path for path in NOTEBOOKS if "widgets." in path.read_text(encoding="utf-8")]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    with jupyter.lab(tmp_path_factory.mktemp("lab"), "smoke") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page():
+    with jupyter.browser() as page:
+        yield page
+
+
+def errors(page) -> list[str]:
+    return page.locator('[data-mime-type="application/vnd.jupyter.stderr"], .jp-mod-errored').all_inner_texts()
+
+
+@pytest.mark.parametrize("path", WITH_WIDGETS, ids=lambda path: path.stem)
+def test_every_slider_moves_its_picture(path, page, lab):
+    jupyter.run_all(page, lab, path.name)
+    assert not [text for text in errors(page) if "Error" in text]
+    panels = jupyter.panels(page)
+    wanted = sum(len(re.findall(r"^widgets\.(?!Curves)\w+\(", "".join(cell["source"]), re.M))
+                 for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code")  # fmt: skip
+    assert len(panels) == wanted
+    for panel in panels:
+        assert jupyter.shown(panel), "a panel without a picture"
+        for handle in panel.locator(".noUi-handle").all():
+            before = jupyter.shown(panel)
+            handle.scroll_into_view_if_needed()
+            handle.focus()
+            for _ in range(3):
+                page.keyboard.press("ArrowRight")
+            page.wait_for_timeout(400)
+            assert jupyter.shown(panel) != before, "the slider moved and the picture did not"
+        for box in panel.locator("input[type=checkbox]").all():
+            before = jupyter.drawn(panel)
+            box.click()
+            page.wait_for_timeout(300)
+            assert jupyter.drawn(panel) != before, "the box was ticked and the picture stayed"
+    assert page.refused == [], "the page asked for something from outside"
+
+
+def test_the_temperature_slider_dragged_by_mouse_shows_what_torch_computes(page, lab):
+    """The first notebook's slider: the bars are torch's softmax of the same logits at the T the slider says."""
+    import torch
+
+    from kdlab import data, losses, metrics, teachers
+
+    jupyter.run_all(page, lab, "00_start_here.ipynb")
+    panel = jupyter.panels(page)[0]
+    handle = jupyter.slider(panel, "temperature")
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 160, box["y"] + 5, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(400)
+    T = float(panel.locator(".widget-readout").first.inner_text())
+    assert T > 5, "dragged to the right from 4"
+    bars = next(numbers for numbers in jupyter.shown(panel) if "series" in numbers)
+    mnist = data.load("mnist")
+    logits = metrics.logits(teachers.mnist()[0], mnist.x_test)
+    sure = torch.softmax(logits, dim=1)[:, 2].where(mnist.y_test == 2, 0)
+    expected = losses.softened(logits[int((sure - 0.98).abs().argmin())], T)
+    curves = page.locator("[data-shown*='alone, seed 0']")
+    assert curves.count() == 1, "the picture of the students while they learn"
+    torch.testing.assert_close(torch.tensor(bars["series"][0]["values"]), expected, rtol=0.02, atol=2e-3)
+
+
+def test_kdlab_lab_serves_the_first_notebook(tmp_path):
+    """`kdlab lab` as `make lab` calls it on a machine without a screen: says its address, stays, serves, ends."""
+    import os
+    import subprocess
+    import sys
+    import time
+    import urllib.request
+
+    environ = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    process = subprocess.Popen([sys.executable, "-m", "kdlab.cli", "lab", "--port", "18763"], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, env=environ, cwd=ROOT)  # fmt: skip
+    try:
+        said, end = "", time.monotonic() + 60
+        while "token=" not in said and time.monotonic() < end:
+            said += process.stdout.readline()
+        address = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/lab\S*token=\w+", said).group()
+        assert "00_start_here.ipynb" in address
+        assert urllib.request.urlopen(address, timeout=20).status == 200
+        assert process.poll() is None, "it stays"
+    finally:
+        process.terminate()
+        process.wait(20)
