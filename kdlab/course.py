@@ -1,5 +1,6 @@
 """The course's notebooks as programs: which there are, at which size, run from top to bottom, as a page."""
 
+import shutil
 from pathlib import Path
 
 SECONDS_A_CELL = 3600  # papermill's default is to wait for ever
@@ -57,3 +58,31 @@ def widget_errors(notebook) -> list[str]:
     widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
     outputs = [o for model in widgets.get("state", {}).values() for o in model["state"].get("outputs", [])]
     return [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
+
+
+def to_html(notebook: Path, folder: Path) -> Path:
+    """An executed notebook as a page in `folder` whose sliders work without a kernel and without a network.
+
+    The scripts that draw widgets are put beside the page: hand out the whole folder.
+    """
+    import nbconvert
+
+    exporter = nbconvert.HTMLExporter(require_js_url="require.js", widget_renderer_url="embed-amd.js")
+    page, _ = exporter.from_filename(str(notebook))
+    folder.mkdir(parents=True, exist_ok=True)
+    for script in ("require.js", "embed-amd.js"):
+        shutil.copy(Path(__file__).parent / "widgets" / "page" / script, folder)
+    shutil.copy(_anywidget_script(), folder / "anywidget.js")
+    target = folder / f"{notebook.stem}.html"
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def _anywidget_script() -> Path:
+    from jupyter_core.paths import jupyter_path
+
+    places = [Path(place) / "anywidget" / "index.js" for place in jupyter_path("nbextensions")]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise FileNotFoundError(f"anywidget's index.js is in none of {[*map(str, places)]}; reinstall anywidget")
+    return found

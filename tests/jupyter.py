@@ -73,7 +73,7 @@ def browser() -> Iterator[Page]:
         page.refused = []
 
         def gate(route):
-            if route.request.url.startswith(("http://127.0.0.1", "data:", "blob:")):
+            if route.request.url.startswith(("http://127.0.0.1", "data:", "blob:", "file:")):
                 route.continue_()
             else:
                 page.refused.append(route.request.url)

@@ -1,13 +1,24 @@
 """Each notebook with a widget in a real JupyterLab: run all, move every slider by hand, see the pictures change."""
 
+import contextlib
 import json
+import os
 import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 
+import nbformat
 import pytest
+import torch
 from conftest import NOTEBOOKS, ROOT
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install 'kdlab[test]'")
 import jupyter
+
+from kdlab import course, data, losses, metrics, teachers
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 WITH_WIDGETS = [path for path in NOTEBOOKS if "widgets." in path.read_text(encoding="utf-8")]
@@ -57,10 +68,6 @@ def test_every_slider_moves_its_picture(path, page, lab):
 
 def test_the_temperature_slider_dragged_by_mouse_shows_what_torch_computes(page, lab):
     """The first notebook's slider: the bars are torch's softmax of the same logits at the T the slider says."""
-    import torch
-
-    from kdlab import data, losses, metrics, teachers
-
     jupyter.run_all(page, lab, "00_start_here.ipynb")
     panel = jupyter.panels(page)[0]
     handle = jupyter.slider(panel, "temperature")
@@ -83,14 +90,30 @@ def test_the_temperature_slider_dragged_by_mouse_shows_what_torch_computes(page,
     torch.testing.assert_close(torch.tensor(bars["series"][0]["values"]), expected, rtol=0.02, atol=2e-3)
 
 
+def test_an_exported_page_moves_without_kernel_and_network(page, tmp_path):
+    """Opened as a file, with everything else refused: the slider still moves the bars, and they are torch's."""
+    source = """import torch
+from kdlab import widgets
+widgets.temperature(torch.tensor([4.0, 2.0, -1.0]), ["a", "b", "c"], T=4.0)"""
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), tmp_path / "small.ipynb")
+    assert not course.execute(tmp_path / "small.ipynb", tmp_path / "done.ipynb", {})
+    page.goto(course.to_html(tmp_path / "done.ipynb", tmp_path / "html").as_uri())
+    page.locator("[data-shown]").first.wait_for(timeout=30_000)
+    panel = page.locator(".kd-panel")
+    handle = jupyter.slider(panel, "temperature")
+    handle.focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    values = next(numbers for numbers in jupyter.shown(panel) if "series" in numbers)["series"][0]["values"]
+    expected = torch.softmax(torch.tensor([4.0, 2.0, -1.0]) / (4 * 10**0.3), dim=0)
+    torch.testing.assert_close(torch.tensor(values), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_kdlab_lab_serves_the_first_notebook(tmp_path):
     """`kdlab lab` as `make lab` calls it on a machine without a screen: says its address, stays, serves, ends."""
-    import os
-    import subprocess
-    import sys
-    import time
-    import urllib.request
-
     environ = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     process = subprocess.Popen([sys.executable, "-m", "kdlab.cli", "lab", "--port", "18763"], stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, env=environ, cwd=ROOT)  # fmt: skip
@@ -100,7 +123,13 @@ def test_kdlab_lab_serves_the_first_notebook(tmp_path):
             said += process.stdout.readline()
         address = re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/lab\S*token=\w+", said).group()
         assert "00_start_here.ipynb" in address
-        assert urllib.request.urlopen(address, timeout=20).status == 200
+        while time.monotonic() < end:  # it says its address a moment before it listens
+            with contextlib.suppress(urllib.error.URLError):
+                assert urllib.request.urlopen(address, timeout=20).status == 200
+                break
+            time.sleep(0.2)
+        else:
+            pytest.fail("the address it said does not answer")
         assert process.poll() is None, "it stays"
     finally:
         process.terminate()

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import NOTEBOOKS, ROOT
+
+from kdlab import report
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # From the top rung down: a module imports only from rungs above its own.
@@ -131,3 +133,25 @@ def test_every_file_the_package_needs_is_in_the_wheel(tmp_path):
         inside = path.relative_to(ROOT / package.replace(".", "/"))
         covered = path.suffix == ".py" and len(inside.parts) == 1
         assert covered or any(inside.match(pattern) for pattern in declared.get(package, [])), f"{path} is left behind"
+
+
+def test_the_readme_says_what_results_say():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert report.fill(readme, ROOT / "results") == readme, "README and results part; `kdlab report` mends it"
+    assert report.fill(readme.replace("images/s", "").replace("64 errors", "63 errors"), ROOT / "results") == readme
+
+
+def test_the_readmes_table_lists_every_notebook_and_links_lead_somewhere():
+    assert [f"{file}.ipynb" for *_, file, _ in report.COURSE] == [path.name for path in NOTEBOOKS]
+    for page in ("README.md", "CONTRIBUTING.md"):
+        for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+            assert link.startswith("http") or (ROOT / link).exists(), f"{page} links to {link}, which is not there"
+    for path in NOTEBOOKS:
+        for link in re.findall(r"\]\(([^)#]+?)\)", path.read_text(encoding="utf-8")):
+            assert link.startswith("http") or (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_the_readmes_python_runs(monkeypatch, capsys):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)[1]
+    exec(code.replace("epochs=3", "epochs=1"), {})
+    assert int(capsys.readouterr().out.split()[0]) < 600
