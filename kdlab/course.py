@@ -1,5 +1,6 @@
 """The course's notebooks as programs: which there are, at which size, run from top to bottom, as a page."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -66,9 +67,14 @@ def to_html(notebook: Path, folder: Path) -> Path:
     The scripts that draw widgets are put beside the page: hand out the whole folder.
     """
     import nbconvert
+    import nbformat
 
-    exporter = nbconvert.HTMLExporter(require_js_url="require.js", widget_renderer_url="embed-amd.js")
-    page, _ = exporter.from_filename(str(notebook))
+    exporter = nbconvert.HTMLExporter(require_js_url="require.js", widget_renderer_url="embed-amd.js", mathjax_url="")
+    executed = nbformat.read(notebook, as_version=4)
+    for cell in executed.cells:
+        if cell.cell_type == "markdown":
+            cell.source = with_mathml(cell.source)
+    page, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": notebook.stem}})
     folder.mkdir(parents=True, exist_ok=True)
     for script in ("require.js", "embed-amd.js"):
         shutil.copy(Path(__file__).parent / "widgets" / "page" / script, folder)
@@ -76,6 +82,17 @@ def to_html(notebook: Path, folder: Path) -> Path:
     target = folder / f"{notebook.stem}.html"
     target.write_text(page, encoding="utf-8")
     return target
+
+
+def with_mathml(markdown: str) -> str:
+    """The text with its $…$ and $$…$$ as MathML, which browsers draw without MathJax; `code` stays as it is."""
+    from latex2mathml.converter import convert
+
+    def made(match: re.Match) -> str:
+        code, display, inline = match.groups()
+        return code or convert(display or inline, display="block" if display else "inline")
+
+    return re.sub(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", made, markdown, flags=re.S)
 
 
 def _anywidget_script() -> Path:

@@ -103,7 +103,7 @@ def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str
     """One line per name over x. mark: an x to draw a dotted line at."""
     ax = _axes(ax, 6.5, 3.4)
     for name, values in series.items():
-        ax.plot(x, values, linewidth=2, label=name)
+        ax.plot(x, np.asarray(values.cpu() if isinstance(values, Tensor) else values), linewidth=2, label=name)
     if mark is not None:
         ax.axvline(mark, color=OTHER, linestyle=":")
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")

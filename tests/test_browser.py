@@ -96,11 +96,14 @@ def test_an_exported_page_moves_without_kernel_and_network(page, tmp_path):
 from kdlab import widgets
 widgets.temperature(torch.tensor([4.0, 2.0, -1.0]), ["a", "b", "c"], T=4.0)"""
     spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cells = [nbformat.v4.new_code_cell(source)]
+    formula = "$$\\frac{1}{T^2}$$ and `$not this$`"
+    cells = [nbformat.v4.new_markdown_cell(formula), nbformat.v4.new_code_cell(source)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), tmp_path / "small.ipynb")
     assert not course.execute(tmp_path / "small.ipynb", tmp_path / "done.ipynb", {})
     page.goto(course.to_html(tmp_path / "done.ipynb", tmp_path / "html").as_uri())
     page.locator("[data-shown]").first.wait_for(timeout=30_000)
+    assert page.locator("math mfrac").count() == 1
+    assert "$not this$" in page.locator("code").all_inner_texts()
     panel = page.locator(".kd-panel")
     handle = jupyter.slider(panel, "temperature")
     handle.focus()
@@ -110,6 +113,7 @@ widgets.temperature(torch.tensor([4.0, 2.0, -1.0]), ["a", "b", "c"], T=4.0)"""
     values = next(numbers for numbers in jupyter.shown(panel) if "series" in numbers)["series"][0]["values"]
     expected = torch.softmax(torch.tensor([4.0, 2.0, -1.0]) / (4 * 10**0.3), dim=0)
     torch.testing.assert_close(torch.tensor(values), expected, rtol=1e-3, atol=1e-4)
+    assert page.refused == [], "the page asked for something from outside"
 
 
 def test_kdlab_lab_serves_the_first_notebook(tmp_path):

@@ -148,3 +148,14 @@ def test_logits_are_those_of_eval_mode_and_the_modes_are_put_back():
     torch.testing.assert_close(together, apart)
     assert [m.training for m in model] == [True, True, False, True]
     assert not together.requires_grad
+
+
+def test_nearest_are_those_of_smallest_divergence_among_the_allowed():
+    z = torch.randn(40, 5, generator=torch.Generator().manual_seed(1))
+    allowed = torch.arange(40) % 2 == 1
+    p, q = torch.softmax(z[0] / 2, 0), torch.softmax(z / 2, 1)
+    divergence = (p * (p / q).log()).sum(dim=1)
+    by_hand = sorted((float(d), i) for i, d in enumerate(divergence) if allowed[i])
+    assert metrics.nearest(z[0], z, T=2.0, among=allowed, n=3).tolist() == [i for _, i in by_hand[:3]]
+    assert metrics.nearest(z[0], z, T=2.0, n=1).tolist() == [0]
+    assert len(metrics.nearest(z[0], z, T=2.0, among=torch.arange(40) == 3, n=3)) == 1

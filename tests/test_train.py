@@ -254,3 +254,12 @@ def test_threads_and_device_are_chosen_in_one_place(monkeypatch):
     monkeypatch.setenv("KDLAB_THREADS", "many")
     with pytest.raises(ValueError, match="whole number"):
         machine.thread_count()
+
+
+def test_fit_shows_a_progress_bar_with_its_name_and_none_without(capsys):
+    x, y = blobs()
+    model = net()
+    train.fit(model, (x, y), train.labels(model), epochs=1, lr=0.01, progress="my student")
+    assert "my student" in capsys.readouterr().err
+    train.fit(model, (x, y), train.labels(model), epochs=1, lr=0.01)
+    assert capsys.readouterr().err == ""

@@ -138,3 +138,16 @@ def test_clear_forgets_the_points():
     curves = widgets.Curves({"loss": ([1, 2], [3, 4])})
     curves.clear()
     assert curves.history == b"" and curves.history_names == [] and curves.lines() == {}
+
+
+def test_the_microscope_shows_the_nearest_of_each_class_and_follows_its_sliders():
+    z = torch.randn(60, 10, generator=torch.Generator().manual_seed(0))
+    images, labels = torch.rand(60, 1, 28, 28), torch.arange(60) % 10
+    panel = widgets.microscope(z[:9], images[:9], labels[:9], classes=(3, 7), others=(z, images, labels), n_shown=2)
+    sheets = panel.pieces["near"]
+    assert sheets.captions == ["a 3", "a 3", "a 7", "a 7"]
+    before = sheets.images
+    panel.pieces["bars"].index = 5
+    assert sheets.images != before
+    assert sheets.show == [0, 1, 2, 3]
+    assert not any(link.target[0] is sheets for link in panel.links), "no slider may turn the sheets' own index"
