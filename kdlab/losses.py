@@ -25,7 +25,7 @@ def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 4.0)
 
     student_logits, teacher_logits: (batch, classes). A teacher's logit may be -inf (a class it gives no mass).
     T: temperature > 0. The T² keeps the gradient's size about constant as T grows.
-    Returns a scalar. Its gradient is that of the paper's cross-entropy, from which it differs by the entropy of
+    Returns a scalar; no gradient reaches the teacher. Its gradient is that of the paper's cross-entropy, from which it differs by the entropy of
     the soft targets; so it is 0 for a student that agrees with its teacher.
 
     Hinton et al. 2015, section 2 and eq. 2.
@@ -47,7 +47,7 @@ def label(student_logits: Tensor, y: Tensor) -> Tensor:
         raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but the student has "
                          f"{student_logits.shape[1]} classes, 0 to {student_logits.shape[1] - 1}")
     _no_nan(student_logits, "student")
-    return F.cross_entropy(_wide(student_logits), y)
+    return F.cross_entropy(_wide(student_logits), y.long())
 
 
 def two_terms(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0,
@@ -110,9 +110,11 @@ def _checked(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             f"student logits {tuple(student.shape)} and teacher logits {tuple(teacher.shape)} must have the same "
             "shape (batch, classes); was one of them trained on a different set of classes?"
         )
+    if student.numel() == 0:
+        raise ValueError(f"the batch is empty, logits {tuple(student.shape)}; was every case left out of the data?")
     _no_nan(student, "student")
     _no_nan(teacher, "teacher")
-    return _wide(student), _wide(teacher)
+    return _wide(student), _wide(teacher.detach())  # a teacher does not learn from its student
 
 
 def _no_nan(logits: Tensor, whose: str) -> None:

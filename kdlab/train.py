@@ -29,14 +29,13 @@ class Step(NamedTuple):
     terms: dict[str, Tensor]
 
 
-def batches(data: Data, size: int, seed: int, epoch: int) -> Iterator[Data]:
-    """Shuffled minibatches of tensors already on the device; the last one may be short.
+def batches(data: Data, size: int, seed: int, epoch: int) -> list[Tensor]:
+    """The case numbers of each shuffled minibatch of an epoch, on the data's device; the last one may be short.
 
-    The order depends on the seed and the epoch alone, so that a training can be taken up in the middle.
+    They depend on the seed and the epoch alone, so that a training can be taken up in the middle.
     """
     rng = torch.Generator().manual_seed(_mix(seed, epoch))
-    for i in torch.randperm(len(data[0]), generator=rng).to(data[0].device).split(size):
-        yield tuple(tensor[i] for tensor in data)
+    return list(torch.randperm(len(data[0]), generator=rng).to(data[0].device).split(size))
 
 
 def constant(progress: float) -> float:
@@ -68,6 +67,7 @@ class Training:
     schedule: maps the share of the steps taken, in [0, 1], to a factor on lr.
     optimizer: maps (parameters, lr) to a torch optimizer.
 
+    A step that raised (an objective's error, Ctrl-C) is taken again by the next call of next().
     The same seed on the same CPU gives the same weights, bit by bit. `state()` in the middle, `resume(state)` on a
     fresh Training of the same settings, and the rest of the steps give the same weights as well.
     """
@@ -82,7 +82,7 @@ class Training:
         self.steps_an_epoch = math.ceil(len(data[0]) / batch_size)
         self.number = 0  # of the step to come
         self._constrained = models.constrained(model)
-        self._batches: Iterator[Data] = iter(())
+        self._epoch, self._batches = -1, []  # the epoch that the batches at hand belong to
 
     def __len__(self) -> int:
         return self.epochs * self.steps_an_epoch
@@ -95,10 +95,11 @@ class Training:
             self.model.eval()
             raise StopIteration
         epoch, position = divmod(self.number, self.steps_an_epoch)
-        if position == 0:
-            self._batches = batches(self.data, self.batch_size, self.seed, epoch)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, batches(self.data, self.batch_size, self.seed, epoch)
+        batch = tuple(tensor[self._batches[position]] for tensor in self.data)
         with machine.threads(), _random_state(_mix(self.seed, epoch, position), self.data[0].device):
-            terms = self._learn(next(self._batches))
+            terms = self._learn(batch)
         self.number += 1
         return Step(self.number - 1, epoch, terms)
 
@@ -129,10 +130,6 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.number = state["number"]
-        epoch, position = divmod(self.number, self.steps_an_epoch)
-        self._batches = batches(self.data, self.batch_size, self.seed, epoch)
-        for _ in range(position):
-            next(self._batches)
         return self
 
     def _settings(self) -> dict[str, float]:

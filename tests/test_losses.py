@@ -212,3 +212,20 @@ def test_nan_is_refused_and_its_owner_named():
                         (lambda: losses.ensemble(torch.stack([s, broken])), "ensemble")):
         with pytest.raises(ValueError, match=f"the {whose}'s logits contain NaN"):
             call()
+
+
+def test_no_gradient_reaches_the_teacher():
+    for loss in (losses.soft_targets, losses.logit_matching):
+        s, t = (z.clone().requires_grad_(True) for z in pair())
+        loss(s, t).backward()
+        assert t.grad is None
+        assert s.grad.abs().max() > 0
+
+
+def test_labels_of_any_whole_type_will_do_and_an_empty_batch_is_named():
+    s, t = pair()
+    y = torch.arange(8)
+    for dtype in (torch.int32, torch.uint8, torch.int16):
+        torch.testing.assert_close(losses.label(s, y.to(dtype)), losses.label(s, y))
+    with pytest.raises(ValueError, match="batch is empty"):
+        losses.soft_targets(s[:0], t[:0])

@@ -54,12 +54,19 @@ def test_fit_learns_and_reports_each_epochs_mean_terms():
 def test_every_case_is_seen_once_an_epoch_with_its_own_label_and_logits():
     n = 103
     data_ = (torch.arange(n).float()[:, None], torch.arange(n), 10 * torch.arange(n))
+    model, seen = nn.Linear(1, 1), []
+
+    def objective(*batch):
+        seen.append(batch)
+        return {"ce": model(batch[0]).mean()}
+
+    train.fit(model, data_, objective, epochs=2, lr=0.01, batch_size=25, seed=3)
     for epoch in (0, 1):
-        parts = list(train.batches(data_, 25, seed=3, epoch=epoch))
+        parts = seen[5 * epoch : 5 * epoch + 5]
         assert [len(x) for x, _, _ in parts] == [25, 25, 25, 25, 3]
         assert sorted(torch.cat([y for _, y, _ in parts]).tolist()) == list(range(n))
         assert all(torch.equal(x[:, 0].long(), y) and torch.equal(10 * y, t) for x, y, t in parts)
-    first, second = (torch.cat([y for _, y, _ in train.batches(data_, 25, 3, epoch)]) for epoch in (0, 1))
+    first, second = (torch.cat([y for _, y, _ in part]) for part in (seen[:5], seen[5:]))
     assert not torch.equal(first, second), "each epoch has its own order"
 
 
@@ -151,7 +158,7 @@ def test_the_teacher_is_frozen_and_in_eval_mode_whatever_the_caller_forgot():
     list(training)
     assert torch.equal(weights(teacher), before), "batch norm's averages moved, or the teacher learned"
     assert not any(out.requires_grad for out in seen)
-    order = next(train.batches((torch.arange(300),), 300, seed=0, epoch=1))[0]
+    (order,) = train.batches((x,), 300, seed=0, epoch=1)
     torch.testing.assert_close(seen[1], expected[order])
 
 
@@ -263,3 +270,51 @@ def test_fit_shows_a_progress_bar_with_its_name_and_none_without(capsys):
     assert "my student" in capsys.readouterr().err
     train.fit(model, (x, y), train.labels(model), epochs=1, lr=0.01)
     assert capsys.readouterr().err == ""
+
+
+def test_a_step_that_raised_is_taken_again_and_the_end_is_the_same():
+    x, y = blobs()
+
+    def start(fails: set[int]):
+        model = net(dropout=(0.2, 0.5))
+
+        def objective(x, y):
+            loss = F.cross_entropy(model(x), y)
+            if training.number in fails:
+                fails.remove(training.number)
+                raise KeyboardInterrupt
+            return {"ce": loss}
+
+        training = train.Training(model, (x, y), objective, epochs=3, lr=0.01, batch_size=64)
+        return training
+
+    smooth, rough = start(set()), start({0, 4, 5, 13})
+    list(smooth)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    interruptions = 0
+    while rough.number < len(rough):
+        try:
+            next(rough)
+        except KeyboardInterrupt:
+            interruptions += 1
+    assert interruptions == 4
+    assert same(smooth.model, rough.model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_two_trainings_taken_turn_by_turn_are_as_each_alone():
+    together = [run_slowly(0), run_slowly(1)]
+    for _ in zip(*together, strict=True):
+        pass
+    for training, seed in zip(together, (0, 1), strict=True):
+        alone = run_slowly(seed)
+        list(alone)
+        assert same(training.model, alone.model)
+
+
+def run_slowly(seed):
+    x, y = blobs()
+    model = net(dropout=(0.2, 0.5), seed=seed)
+    return train.Training(model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(x), y)}, epochs=2, lr=0.01,
+                          batch_size=64, seed=seed)  # fmt: skip
