@@ -19,6 +19,9 @@ FIRST = "00_start_here.ipynb"
 def lab(notebook: str = FIRST, port: int = 8888, no_browser: bool = False) -> None:
     """Open JupyterLab on the course; without a screen it prints its address and stays."""
     folder = notebooks_folder()
+    if not (folder / notebook).exists():
+        there = ", ".join(sorted(path.name for path in folder.glob("*.ipynb")))
+        raise ValueError(f"no notebook {notebook!r} in {folder}; there are {there}")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", f"--port={port}",
                f"--LabApp.default_url=/lab/tree/{notebook}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -94,5 +97,17 @@ def _has_screen() -> bool:
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def main() -> None:
+    """The command line, with what a person can mend said in a line instead of a traceback."""
+    try:
+        app()
+    except Exception as error:
+        from kdlab.data import DataUnavailable
+
+        if not isinstance(error, ValueError | DataUnavailable):
+            raise
+        sys.exit(f"kdlab: {error}")
+
+
 if __name__ == "__main__":
-    app()
+    main()

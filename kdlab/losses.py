@@ -25,8 +25,8 @@ def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 4.0)
 
     student_logits, teacher_logits: (batch, classes). A teacher's logit may be -inf (a class it gives no mass).
     T: temperature > 0. The T² keeps the gradient's size about constant as T grows.
-    Returns a scalar; no gradient reaches the teacher. Its gradient is that of the paper's cross-entropy, from which it differs by the entropy of
-    the soft targets; so it is 0 for a student that agrees with its teacher.
+    Returns a scalar; no gradient reaches the teacher. Its gradient is that of the paper's cross-entropy, from which
+    it differs by the entropy of the soft targets; so it is 0 for a student that agrees with its teacher.
 
     Hinton et al. 2015, section 2 and eq. 2.
     """

@@ -1,0 +1,56 @@
+"""The commands as a person types them: what they say, and how they fail."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+
+def kdlab(*words: str, cwd=ROOT, **environ) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "kdlab.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environ, timeout=120)
+
+
+@pytest.mark.parametrize("words, said", [
+    (("run", "99"), "no notebook is called '99'; there are 00_start_here"),
+    (("run", "00", "--profile", "tiny"), "no profile is called 'tiny'"),
+    (("data", "fashion_mnist"), "did you mean 'fashion-mnist'?"),
+    (("lab", "--notebook", "nope.ipynb"), "no notebook 'nope.ipynb'"),
+])  # fmt: skip
+def test_a_slip_is_answered_in_a_line(words, said):
+    answer = kdlab(*words)
+    assert answer.returncode != 0
+    assert said in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_data_that_cannot_be_had_says_where_to_put_it(tmp_path):
+    offline = str(ROOT / "tests" / "offline")
+    places = {"KDLAB_CACHE": str(tmp_path), "KDLAB_MIRROR": str(tmp_path / "nowhere")}
+    answer = kdlab("data", "kmnist", **places, PYTHONPATH=offline)
+    assert answer.returncode != 0
+    assert f"put the file by hand at\n  {tmp_path}" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_data_lists_what_is_there():
+    listing = kdlab("data").stdout
+    assert "train-images-idx3-ubyte.gz" in listing
+    assert "kmnist" in listing
+
+
+def test_run_says_which_cell_failed_and_exits_with_1(tmp_path):
+    cells = [nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
+             nbformat.v4.new_code_cell("print(x)\nraise ValueError('planted')")]  # fmt: skip
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), tmp_path / "notebooks" / "00_start_here.ipynb")
+    code = "from kdlab import cli, course; from pathlib import Path; cli.notebooks_folder = lambda: Path('notebooks'); "
+    answer = subprocess.run([sys.executable, "-c", code + "cli.main()", "run"], capture_output=True, text=True,
+                            cwd=tmp_path)  # fmt: skip
+    assert answer.returncode == 1
+    assert "which begins with 'print(x)': ValueError: planted" in answer.stdout
+    assert (tmp_path / "build" / "own" / "00_start_here.ipynb").exists()
