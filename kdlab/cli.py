@@ -29,6 +29,8 @@ def lab(notebook: str = FIRST, port: int = 8888, no_browser: bool = False) -> No
     if no_browser or not _has_screen():
         command.append("--no-browser")
         print("No screen here: open the address below in a browser on this machine. Ctrl-C ends it.", flush=True)
+    if os.name == "posix":  # become the server, so that whoever ends this command ends it too
+        os.execv(command[0], command)
     with contextlib.suppress(KeyboardInterrupt):
         raise typer.Exit(subprocess.run(command).returncode)
 

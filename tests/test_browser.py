@@ -138,3 +138,5 @@ def test_kdlab_lab_serves_the_first_notebook(tmp_path):
     finally:
         process.terminate()
         process.wait(20)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(address, timeout=5)  # and leaves no server behind
