@@ -12,7 +12,7 @@ from conftest import NOTEBOOKS, ROOT
 
 from kdlab import course
 
-SECONDS_A_CELL = 240
+SECONDS_A_CELL = 600
 PROFILES = yaml.safe_load((ROOT / "notebooks" / "profiles.yaml").read_text())
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
