@@ -17,7 +17,7 @@ test: $(VENV)/ready-test          ## set up, and run ruff, the unit tests, every
 smoke: $(VENV)/ready-test         ## every notebook at the size of seconds
 	@$(BIN)/kdlab run --profile smoke
 
-full: $(VENV)/ready-lab           ## every notebook at the size whose numbers are quoted
+full: $(VENV)/ready-lab           ## every notebook at full size: long without a GPU
 	@$(BIN)/kdlab run --profile full
 
 bench: $(VENV)/ready-test         ## the speeds the README quotes, measured here
