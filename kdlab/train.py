@@ -67,7 +67,9 @@ class Training:
     schedule: maps the share of the steps taken, in [0, 1], to a factor on lr.
     optimizer: maps (parameters, lr) to a torch optimizer.
 
-    A step that raised (an objective's error, Ctrl-C) is taken again by the next call of next().
+    A step whose objective raised is taken again by the next call of next(); where batch norm had already moved its
+    averages, or Ctrl-C fell into the update itself, only `state()` and `resume()` give the same weights.
+    Not for two trainings in two threads of one process: they share torch's random state.
     The same seed on the same CPU gives the same weights, bit by bit. `state()` in the middle, `resume(state)` on a
     fresh Training of the same settings, and the rest of the steps give the same weights as well.
     """
@@ -200,6 +202,7 @@ def distilling(student: nn.Module, teacher: nn.Module | None = None, *, T: float
 def frozen(teacher: nn.Module) -> Callable[[Tensor], Tensor]:
     """The teacher as a plain function of x: always in eval mode, never with gradients.
 
+    It stays frozen: teacher.requires_grad_(True) lets it learn again.
     A teacher left in train mode drops units at random and moves its batch norms' averages: it forgets as it teaches.
     """
     teacher.requires_grad_(False)
