@@ -50,18 +50,24 @@ def run(
         start = time.perf_counter()
         out = Path("build") / (profile or "own") / path.name
         problem = course.execute(path, out, course.profile(path, profile))
-        rows.append({"notebook": path.stem, "seconds": round(time.perf_counter() - start, 1)})
+        rows.append({"notebook": path.stem, "profile": profile or "own",
+                     "seconds": round(time.perf_counter() - start, 1), "machine": machine.describe()})
         print(f"{path.stem:24} {rows[-1]['seconds']:7.1f} s  {problem or 'ok'}", flush=True)
         if problem:
             failed.append(path.stem)
         elif html:
             print(f"{'':24} {course.to_html(out, Path('build') / 'html')}")
     if keep and not failed:
-        record = {"profile": profile or "own", "rows": rows, "machine": machine.describe()}
-        (Path("results") / "notebooks.json").write_text(json.dumps(record, indent=1) + "\n")
+        _keep(rows, notebooks_folder().parent / "results" / "notebooks.json")
     if failed:
         typer.echo(f"failed: {', '.join(failed)}; their cells and errors are in build/{profile or 'own'}", err=True)
         raise typer.Exit(1)
+
+
+def _keep(rows: list[dict], path: Path) -> None:
+    """Put the new rows in the place of the old ones of the same notebook and profile; the others stay."""
+    kept = {(row["notebook"], row["profile"]): row for row in [*json.loads(path.read_text("utf-8")), *rows]}
+    path.write_text(json.dumps([kept[key] for key in sorted(kept)], indent=1) + "\n", encoding="utf-8")
 
 
 @app.command()

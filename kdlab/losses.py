@@ -1,7 +1,8 @@
 """What a student is asked to match: soft targets, labels, logits, an ensemble.
 
 Every function takes logits, before softmax, of shape (batch, classes), and returns a mean over the batch in nats.
-Half-precision logits are computed in single precision, because T² and exp leave half's range quickly.
+Half-precision logits are computed in single precision, because T² and exp leave half's range quickly; `soft_targets`
+in double, because at a high T it is T² times the small difference of two large numbers.
 """
 
 import math
@@ -17,24 +18,31 @@ def softened(logits: Tensor, T: float = 4.0) -> Tensor:
 
     Hinton, Vinyals & Dean 2015, arXiv:1503.02531, eq. 1.
     """
-    return F.softmax(_wide(logits) / _temperature(T), dim=-1)
+    return F.softmax(_wide(logits) / temperature(T), dim=-1)
 
 
 def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 4.0) -> Tensor:
     """KL(teacher || student) between temperature-softened predictions, times T².
 
-    student_logits, teacher_logits: (batch, classes). A teacher's logit may be -inf (a class it gives no mass).
-    T: temperature > 0. The T² keeps the gradient's size about constant as T grows.
+    student_logits, teacher_logits: (batch, classes). A logit may be -inf (a class that gets no mass), the student's
+    only where the teacher's is.
+    T: temperature > 0. The T² keeps the gradient's size about constant as T grows. From about T = 1e6 on rounding
+    shows; `logit_matching` is the limit.
     Returns a scalar; no gradient reaches the teacher. Its gradient is that of the paper's cross-entropy, from which
     it differs by the entropy of the soft targets; so it is 0 for a student that agrees with its teacher.
 
     Hinton et al. 2015, section 2 and eq. 2.
     """
     student, teacher = _checked(student_logits, teacher_logits)
-    T = _temperature(T)
-    log_q = F.log_softmax(student / T, dim=1)
-    log_p = F.log_softmax(teacher / T, dim=1).clamp(min=-1e30)  # finite, so that a mass of 0 gives 0 · log 0 = 0
-    return T**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+    T = temperature(T)
+    log_q = F.log_softmax(_fine(student) / T, dim=1)
+    log_p = F.log_softmax(_fine(teacher) / T, dim=1)
+    p = log_p.exp()
+    loss = T**2 * torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=1).mean()  # a mass of 0 gives 0 · log 0 = 0
+    if loss.isinf():
+        raise ValueError("the student's logit is -inf for a class to which the teacher gives mass, an infinite loss; "
+                         "leave out in both nets the classes that do not count")
+    return loss.to(student.dtype)
 
 
 def label(student_logits: Tensor, y: Tensor) -> Tensor:
@@ -43,10 +51,11 @@ def label(student_logits: Tensor, y: Tensor) -> Tensor:
         raise ValueError(f"student logits {tuple(student_logits.shape)} and labels {tuple(y.shape)} of {y.dtype} "
                          "must have the shapes (batch, classes) and (batch,); labels are whole class numbers, not "
                          "one-hot rows")
-    if y.numel() and not 0 <= int(y.min()) <= int(y.max()) < student_logits.shape[1]:
+    _not_empty(student_logits)
+    if not 0 <= int(y.min()) <= int(y.max()) < student_logits.shape[1]:
         raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but the student has "
                          f"{student_logits.shape[1]} classes, 0 to {student_logits.shape[1] - 1}")
-    _no_nan(student_logits, "student")
+    _sane(student_logits, "student")
     return F.cross_entropy(_wide(student_logits), y.long())
 
 
@@ -58,8 +67,7 @@ def two_terms(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: floa
 
     Hinton et al. 2015, section 2: the label's term works best with a considerably lower weight.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is the soft-target term's share of the loss and must be in [0, 1], got {alpha}")
+    alpha = share(alpha)
     return {"ce": (1 - alpha) * label(student_logits, y),
             "kd": alpha * soft_targets(student_logits, teacher_logits, T)}
 
@@ -74,11 +82,13 @@ def distillation(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: f
 def logit_matching(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Half the mean squared distance of the logits, each case's logits centred on zero.
 
-    This is what `soft_targets` tends to as T grows. Half-precision logits, like all others here, may be far apart.
+    This is what `soft_targets` tends to as T grows. All logits must be finite.
 
     Hinton et al. 2015, section 2.1, eq. 4.
     """
     student, teacher = _checked(student_logits, teacher_logits)
+    if not (student.isfinite().all() and teacher.isfinite().all()):
+        raise ValueError("a logit is -inf, and no distance to it can be matched; use soft_targets, or finite logits")
     gap = student - teacher
     return (gap - gap.mean(dim=1, keepdim=True)).square().mean() / 2
 
@@ -92,16 +102,36 @@ def ensemble(member_logits: Tensor, T: float = 4.0, mean: Literal["arithmetic", 
 
     Hinton et al. 2015, section 2 (either mean) and section 4 (ten acoustic models).
     """
-    if member_logits.dim() != 3:
-        raise ValueError(f"member logits must have the shape (members, batch, classes), got "
-                         f"{tuple(member_logits.shape)}; put the members together with torch.stack")
-    _no_nan(member_logits, "ensemble")
-    members, T = _wide(member_logits), _temperature(T)
+    if not isinstance(member_logits, Tensor) or member_logits.dim() != 3 or member_logits.numel() == 0:
+        came = tuple(member_logits.shape) if isinstance(member_logits, Tensor) else type(member_logits).__name__
+        raise ValueError(f"member logits must have the shape (members, batch, classes), at least one of each, got "
+                         f"{came}; put the members together with torch.stack")
+    _sane(member_logits, "ensemble")
+    members, T = _wide(member_logits), temperature(T)
     if mean == "geometric":
         return members.mean(dim=0)
     if mean == "arithmetic":
         return T * (F.log_softmax(members / T, dim=2).logsumexp(dim=0) - math.log(len(members)))
     raise ValueError(f"mean must be 'arithmetic' or 'geometric', got {mean!r}")
+
+
+def temperature(T: float) -> float:
+    """T as a number, refused unless it is > 0 and finite. A tensor that learns stays one."""
+    try:
+        value = float(T.detach() if isinstance(T, Tensor) else T)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"temperature T must be one number, got {T!r}") from None
+    if not 0 < value < math.inf:
+        raise ValueError(f"temperature T must be > 0 and finite, got {value:g}; "
+                         "T = 1 leaves the predictions unsoftened")
+    return T if isinstance(T, Tensor) and T.requires_grad else value
+
+
+def share(alpha: float) -> float:
+    """alpha as a number, refused outside [0, 1]."""
+    if not 0 <= float(alpha) <= 1:
+        raise ValueError(f"alpha is the soft-target term's share of the loss and must be in [0, 1], got {float(alpha)}")
+    return float(alpha)
 
 
 def _checked(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,24 +140,27 @@ def _checked(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
             f"student logits {tuple(student.shape)} and teacher logits {tuple(teacher.shape)} must have the same "
             "shape (batch, classes); was one of them trained on a different set of classes?"
         )
-    if student.numel() == 0:
-        raise ValueError(f"the batch is empty, logits {tuple(student.shape)}; was every case left out of the data?")
-    _no_nan(student, "student")
-    _no_nan(teacher, "teacher")
+    _not_empty(student)
+    _sane(student, "student")
+    _sane(teacher, "teacher")
     return _wide(student), _wide(teacher.detach())  # a teacher does not learn from its student
 
 
-def _no_nan(logits: Tensor, whose: str) -> None:
-    if logits.isnan().any() or (logits == math.inf).any():
-        raise ValueError(f"the {whose}'s logits contain NaN or +inf; the usual cause is a learning rate that is too "
-                         "high (try a tenth of it), else look for NaN in the images")
+def _not_empty(logits: Tensor) -> None:
+    if logits.numel() == 0:
+        raise ValueError(f"the batch is empty, logits {tuple(logits.shape)}; was every case left out of the data?")
+
+
+def _sane(logits: Tensor, whose: str) -> None:
+    """Each row's largest logit must be a number: NaN, +inf and a row of nothing but -inf all show there."""
+    if not logits.amax(dim=-1).isfinite().all():
+        raise ValueError(f"the {whose}'s logits contain NaN, +inf or a row of nothing but -inf; the usual cause is a "
+                         "learning rate that is too high (try a tenth of it), else look for NaN in the images")
 
 
 def _wide(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def _temperature(T: float) -> float:
-    if not 0 < T < math.inf:
-        raise ValueError(f"temperature T must be > 0 and finite, got {T}; T = 1 leaves the predictions unsoftened")
-    return T
+def _fine(logits: Tensor) -> Tensor:
+    return logits if logits.device.type == "mps" else logits.double()  # Apple's graphics know no double

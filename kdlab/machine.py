@@ -16,16 +16,19 @@ from collections.abc import Iterator
 import torch
 
 
-def device(wanted: str | torch.device | None = None) -> torch.device:
+def device(wanted: str | int | torch.device | None = None) -> torch.device:
     """The device to train on: `wanted`, else KDLAB_DEVICE, else CUDA or MPS where there is one, else the CPU.
 
     Raises ValueError for a device that this machine does not have.
     """
-    name = str(wanted or os.environ.get("KDLAB_DEVICE") or _best())
+    name = str(wanted if wanted is not None else os.environ.get("KDLAB_DEVICE") or _best())
+    name = f"cuda:{name}" if name.isdecimal() else name  # torch, too, takes a bare number for a graphics card
     try:
         chosen = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"device {name!r} is not known; use cpu, cuda, cuda:1 or mps (KDLAB_DEVICE)") from None
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device {name!r} is not known; use cpu, cuda, cuda:1 or mps (KDLAB_DEVICE)")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices here")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
@@ -46,7 +49,7 @@ def thread_count(n: int | None = None) -> int:
     the time as soon as anything else runs, and one thread gives the same sums in the same order every time.
     Independent trainings run side by side in processes instead.
     """
-    wanted = os.environ.get("KDLAB_THREADS", "1") if n is None else n
+    wanted = os.environ.get("KDLAB_THREADS") or "1" if n is None else n
     if not str(wanted).isdecimal() or int(wanted) < 1:
         raise ValueError(f"the number of CPU threads must be a whole number of at least 1, got {wanted!r}")
     return int(wanted)

@@ -4,29 +4,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab import machine
+from kdlab import losses, machine, models
 
 
 def logits(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
     """(n, classes) logits of `model` for x, in eval mode and without gradients; the model's own modes are put back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), machine.threads():
-            return torch.cat([model(part) for part in x.split(batch_size)])
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with models.evaluating(model), machine.threads():
+        return torch.cat([model(part) for part in x.split(batch_size)])
 
 
 def errors(predicted_logits: Tensor, y: Tensor) -> int:
     """How many of the cases are wrong: the paper's count on MNIST. Logits (n, classes); y (n,) class numbers."""
-    return int((predicted_logits.argmax(dim=1) != y).sum())
+    if y.shape != predicted_logits.shape[:1]:
+        raise ValueError(f"logits {tuple(predicted_logits.shape)} and labels {tuple(y.shape)} must have the shapes "
+                         "(n, classes) and (n,); labels are class numbers, not one-hot rows")
+    return int((_chosen(predicted_logits) != y).sum())
 
 
 def agreement(a: Tensor, b: Tensor) -> float:
     """Share of the cases in which two nets' logits (n, classes) choose the same class, in [0, 1]."""
-    return float((a.argmax(dim=1) == b.argmax(dim=1)).float().mean())
+    if a.shape[:1] != b.shape[:1]:
+        raise ValueError(f"the nets were asked for different cases: logits {tuple(a.shape)} and {tuple(b.shape)}")
+    return float((_chosen(a) == _chosen(b)).float().mean())
+
+
+def _chosen(logits: Tensor) -> Tensor:
+    if logits.dim() != 2 or logits.numel() == 0 or logits.isnan().any():
+        raise ValueError(f"logits must have the shape (n, classes) and hold no NaN, got {tuple(logits.shape)}"
+                         f"{' with NaN' if logits.isnan().any() else ''}; NaN comes from a training that broke")
+    return logits.argmax(dim=1)
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -37,7 +43,7 @@ def entropy(probabilities: Tensor) -> Tensor:
 def similarity(predicted_logits: Tensor, y: Tensor, T: float, n_classes: int | None = None) -> Tensor:
     """Row i: the mean soft targets at T of the cases of class i. Returns (classes, classes), each row summing to 1."""
     n_classes = n_classes or predicted_logits.shape[1]
-    probabilities = F.softmax(predicted_logits.float() / T, dim=1)
+    probabilities = losses.softened(predicted_logits.float(), T)
     rows = torch.zeros(n_classes, predicted_logits.shape[1], device=probabilities.device)
     rows.index_add_(0, y, probabilities)
     return rows / torch.bincount(y, minlength=n_classes).clamp(min=1)[:, None]
@@ -49,8 +55,10 @@ def nearest(of: Tensor, logits: Tensor, T: float, among: Tensor | None = None, n
     of: (classes,) logits of the one; logits: (cases, classes); among: (cases,) bool, which of them count.
     Near is a small KL(one || other), in which classes that the one gives no mass do not count.
     """
+    T = losses.temperature(T)
     log_p, log_q = F.log_softmax(of.float() / T, dim=0), F.log_softmax(logits.float() / T, dim=1)
-    divergence = (log_p.exp() * (log_p - log_q)).sum(dim=1)
+    p = log_p.exp()
+    divergence = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=1)
     if among is not None:
         divergence = divergence.masked_fill(~among, torch.inf)
     return divergence.topk(min(n, int(divergence.isfinite().sum())), largest=False).indices

@@ -1,10 +1,13 @@
 """The nets of the course: plain modules that map images to logits."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
+
+from kdlab import randomness
 
 
 class MaxNormLinear(nn.Linear):
@@ -37,8 +40,7 @@ def mlp(hidden: Sequence[int] = (800, 800), *, n_in: int = 784, n_classes: int =
     """
     if not all(0 <= p < 1 for p in dropout):
         raise ValueError(f"dropout is the share left out of (pixels, hidden units), each in [0, 1), got {dropout}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with randomness.for_a_step(seed):
         layers: list[nn.Module] = [nn.Flatten(), *_dropout(dropout[0])]
         for width in hidden:
             layers += [_linear(n_in, width, max_norm), nn.ReLU(), *_dropout(dropout[1])]
@@ -60,8 +62,7 @@ def convnet(channels: Sequence[int] = (16, 32), *, n_in: int = 1, n_classes: int
     Each stage is a 3 × 3 convolution, batch norm, a rectifier and a halving of height and width; the mean over
     what is left feeds one linear layer, so any image size of at least 2 ** len(channels) pixels will do.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with randomness.for_a_step(seed):
         layers: list[nn.Module] = []
         for n_out in channels:
             layers += [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(),
@@ -80,3 +81,14 @@ def constrained(model: nn.Module) -> list[MaxNormLinear]:
     return [layer for layer in model.modules() if isinstance(layer, MaxNormLinear)]
 
 
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode and without gradients inside the block; each of its modules' own mode is put back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        for module, training in modes.items():
+            module.training = training

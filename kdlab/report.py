@@ -40,13 +40,14 @@ def _teacher(results: Path) -> str:
 
 
 def _minutes(results: Path) -> str:
-    record = _read(results / "notebooks.json")
-    seconds = {row["notebook"][:2]: row["seconds"] for row in record["rows"]}
+    timed = [row for row in _read(results / "notebooks.json") if row["profile"] == "own"]
+    seconds = {row["notebook"]: _duration(row["seconds"]) for row in timed}
     rows = "\n".join(
-        f"| [{number} {title}](notebooks/{file}.ipynb) | {question} | {_duration(seconds[number])} |"
+        f"| [{number} {title}](notebooks/{file}.ipynb) | {question} | {seconds.get(file, 'not timed')} |"
         for number, title, file, question in COURSE
     )
-    return f"| notebook | the question it answers | time |\n|---|---|---|\n{rows}\n\nTimes: {_machine(record)}."
+    machines = "; ".join(sorted({_machine(row) for row in timed}))
+    return f"| notebook | the question it answers | time |\n|---|---|---|\n{rows}\n\nTimes: {machines}."
 
 
 COURSE = [

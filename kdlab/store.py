@@ -28,7 +28,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from kdlab import machine
+from kdlab import machine, randomness
 
 FORMAT = 1
 _SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')
@@ -59,7 +59,7 @@ def model(
     caller's random numbers go on as if nothing had happened, whether the net was trained or loaded.
     """
     key = _key(name, settings)
-    with _own_randomness(settings, key):
+    with randomness.for_a_while(_seed(settings, key)):
         net = build()
         shapes, home = _shapes(net), next((t.device for t in net.state_dict().values()), "cpu")
 
@@ -85,7 +85,7 @@ def result(name: str, settings: dict, compute: Callable[[], Any]) -> Any:
     """
     key = _key(name, settings)
     about = {"entry": f"{name}.{key}.result", "name": name, "settings": settings}
-    with _own_randomness(settings, key):
+    with randomness.for_a_while(_seed(settings, key)):
         return _kept(about, compute, dict, lambda state: None)["value"]
 
 
@@ -119,9 +119,12 @@ def entries() -> list[dict]:
     """What is in the store, every byte of it checked: name, settings, when, seconds, bytes, path, what is damaged."""
     rows = []
     for path in sorted(folder().glob("*.*.*.safetensors")):
-        row = {"name": path.name.split(".")[0], "bytes": path.stat().st_size, "path": path, "damaged": None}
+        row = {"name": path.name.split(".")[0], "path": path, "damaged": None}
         try:
+            row["bytes"] = path.stat().st_size
             record = _read(path)[1]
+        except FileNotFoundError:
+            continue  # forgotten by another process since the folder was listed
         except Damaged as error:
             record, row["damaged"] = {}, str(error)
         rows.append({**row, **{key: record.get(key) for key in ("settings", "when", "seconds")}})
@@ -180,14 +183,10 @@ def _plain(value: Any, where: str, as_key: bool = False) -> Any:
     return {k: _plain(v, f"{where}[{k!r}]", as_key) for k, v in value.items()}
 
 
-@contextmanager
-def _own_randomness(settings: dict, key: str) -> Iterator[None]:
-    """Inside, torch's random numbers depend on the settings alone; outside, they go on as if nothing had happened."""
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=gpus):
-        seed = settings.get("seed")
-        torch.manual_seed(int(seed) if isinstance(seed, int | float) else int(key[1:], 16))
-        yield
+def _seed(settings: dict, key: str) -> int:
+    """Where the random numbers start: they depend on the settings alone."""
+    seed = settings.get("seed")
+    return int(seed) if isinstance(seed, int | float) else int(key[1:], 16)
 
 
 # ---- one maker at a time

@@ -6,16 +6,19 @@
     fit(student, (x, y), objective, epochs=5, lr=1e-3)                     # or just run it to the end
 """
 
-import contextlib
 import copy
+import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from kdlab import losses, machine, models
+from kdlab.randomness import for_a_step, mix
 
 Objective = Callable[..., dict[str, Tensor]]  # a batch → named, already weighted scalars, such as {"ce": …, "kd": …}
 Data = tuple[Tensor, ...]  # what goes together case by case: (x, y), or (x, y, teacher's logits)
@@ -34,7 +37,7 @@ def batches(data: Data, size: int, seed: int, epoch: int) -> list[Tensor]:
 
     They depend on the seed and the epoch alone, so that a training can be taken up in the middle.
     """
-    rng = torch.Generator().manual_seed(_mix(seed, epoch))
+    rng = torch.Generator().manual_seed(mix(seed, epoch))
     return list(torch.randperm(len(data[0]), generator=rng).to(data[0].device).split(size))
 
 
@@ -65,11 +68,11 @@ class Training:
     closure, not here. Inside it torch's random state is set from (seed, step), so dropout and `jitter` draw the
     same numbers whatever ran in between; the caller's state is left as it was.
     schedule: maps the share of the steps taken, in [0, 1], to a factor on lr.
-    optimizer: maps (parameters, lr) to a torch optimizer.
+    optimizer: maps (parameters, lr) to a torch optimizer; where it makes groups, each keeps its own rate's ratio to lr.
 
-    A step whose objective raised is taken again by the next call of next(); where batch norm had already moved its
-    averages, or Ctrl-C fell into the update itself, only `state()` and `resume()` give the same weights.
-    Not for two trainings in two threads of one process: they share torch's random state.
+    The model trains in train mode. A module of it that is in eval mode while the model itself is in train mode, a
+    batch norm that shall not move, say, stays in eval mode. At the end all of the model is in eval mode.
+    A step whose objective raised is taken again by the next call of next(), as if it had not been tried.
     The same seed on the same CPU gives the same weights, bit by bit. `state()` in the middle, `resume(state)` on a
     fresh Training of the same settings, and the rest of the steps give the same weights as well.
     """
@@ -78,13 +81,16 @@ class Training:
                  batch_size: int = 128, seed: int = 0, schedule: Callable[[float], float] = cosine,
                  optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = adam):
         _check(model, data, epochs, lr, batch_size)
-        self.model, self.data, self.objective = model, data, objective
+        self.model, self.data, self.objective = model, tuple(data), objective
         self.epochs, self.lr, self.batch_size, self.seed, self.schedule = epochs, lr, batch_size, seed, schedule
         self.optimizer = optimizer([p for p in model.parameters() if p.requires_grad], lr)
         self.steps_an_epoch = math.ceil(len(data[0]) / batch_size)
         self.number = 0  # of the step to come
+        self._ratios = [group["lr"] / lr if lr else 1.0 for group in self.optimizer.param_groups]
+        self._stay_in_eval = [module for module in model.modules() if model.training and not module.training]
         self._constrained = models.constrained(model)
         self._epoch, self._batches = -1, []  # the epoch that the batches at hand belong to
+        self._begun_with = {"cases": len(data[0]), "epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed}
 
     def __len__(self) -> int:
         return self.epochs * self.steps_an_epoch
@@ -98,22 +104,29 @@ class Training:
             raise StopIteration
         epoch, position = divmod(self.number, self.steps_an_epoch)
         if epoch != self._epoch:
-            self._epoch, self._batches = epoch, batches(self.data, self.batch_size, self.seed, epoch)
+            self._batches, self._epoch = batches(self.data, self.batch_size, self.seed, epoch), epoch
         batch = tuple(tensor[self._batches[position]] for tensor in self.data)
-        with machine.threads(), _random_state(_mix(self.seed, epoch, position), self.data[0].device):
-            terms = self._learn(batch)
-        self.number += 1
-        return Step(self.number - 1, epoch, terms)
+        with machine.threads(), for_a_step(mix(self.seed, epoch, position), self.data[0].device):
+            return Step(self.number, epoch, self._learn(batch))
 
     def _learn(self, batch: Data) -> dict[str, Tensor]:
         self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * self.schedule(self.number / len(self))
-        terms = self.objective(*batch)
-        loss = _total(terms)
-        self.optimizer.zero_grad()
-        loss.backward()
+        for module in self._stay_in_eval:
+            module.eval()
+        averages = [(buffer, buffer.clone()) for buffer in self.model.buffers()]  # batch norm's
+        try:
+            terms = self.objective(*batch)
+            loss = _total(terms)
+            self.optimizer.zero_grad()
+            loss.backward()
+        except BaseException:
+            for buffer, before in averages:
+                buffer.copy_(before)
+            raise
+        for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
+            group["lr"] = self.lr * ratio * self.schedule(self.number / len(self))
         self.optimizer.step()
+        self.number += 1  # at once: a Ctrl-C from here on finds this step taken
         for layer in self._constrained:
             layer.constrain()
         return {name: term.detach() for name, term in terms.items()}
@@ -125,18 +138,25 @@ class Training:
         return {"model": copies, "optimizer": memory, "number": self.number, "settings": self._settings()}
 
     def resume(self, state: dict) -> "Training":
-        """Go on from `state`. Raises ValueError where this training has other settings than the one that was left."""
-        if state["settings"] != self._settings():
-            raise ValueError(f"this training has the settings {self._settings()} and the one to resume had "
-                             f"{state['settings']}; resume with the same ones")
+        """Go on from `state`. Raises ValueError where this training has other settings than the one that was left.
+
+        Compared are the numbers, the optimizer's kind and its own settings, the schedule's course and a sample of
+        the data; not the objective, which is yours to give again.
+        """
+        here, there = self._settings(), state["settings"]
+        if parted := [key for key in {**here, **there} if here.get(key) != there.get(key)]:
+            told = "; ".join(f"{key}: {there.get(key)} then, {here.get(key)} now" for key in parted)
+            raise ValueError(f"this training is not the one that was left ({told}); resume with the same settings")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.number = state["number"]
         return self
 
-    def _settings(self) -> dict[str, float]:
-        return {"cases": len(self.data[0]), "epochs": self.epochs, "lr": self.lr, "batch_size": self.batch_size,
-                "seed": self.seed}
+    def _settings(self) -> dict:
+        own = {key: value for key, value in self.optimizer.defaults.items()
+               if key != "lr" and isinstance(value, bool | int | float | tuple | None)}
+        return {**self._begun_with, "schedule": [self.schedule(i / 8) for i in range(9)],
+                "optimizer": f"{type(self.optimizer).__name__} {own}", "data": _sample(self.data)}
 
 
 def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "",
@@ -160,13 +180,24 @@ def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "
 
 
 def _total(terms: dict[str, Tensor]) -> Tensor:
-    if not isinstance(terms, dict) or not terms:
-        raise TypeError(f'an objective returns its terms by name, such as {{"ce": loss}}, got {type(terms).__name__}; '
-                        "each term is a scalar tensor, already weighted")
-    return sum(terms.values())
+    if not isinstance(terms, dict) or not terms or "epoch" in terms:
+        came = f"the names {list(terms)}" if isinstance(terms, dict) else type(terms).__name__
+        raise TypeError(f'an objective returns its terms by name, such as {{"ce": loss}}, got {came}; '
+                        'each term is a scalar tensor, already weighted, and none is called "epoch"')
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.dim():
+            came = f"the shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
+            raise TypeError(f"the term {name!r} must be a scalar tensor, got {came}; is a mean over the batch missing?")
+    total = sum(terms.values())
+    if not total.requires_grad:
+        raise ValueError(f"the terms {list(terms)} do not depend on the weights; was the student asked under no_grad?")
+    return total
 
 
 def _means(epoch: int, rows: list[dict[str, Tensor]]) -> dict[str, float]:
+    if parted := next((row for row in rows if row.keys() != rows[0].keys()), None):
+        raise ValueError(f"an objective returns the same terms at every step, got {list(rows[0])} and {list(parted)}; "
+                         "give a term that does not count just now the value 0 * another")
     means = {name: float(torch.stack([row[name] for row in rows]).mean()) for name in rows[0]}
     if not all(map(math.isfinite, means.values())):
         raise FloatingPointError(f"the loss is no longer a number in epoch {epoch}: {means}; the usual cause is a "
@@ -189,6 +220,10 @@ def distilling(student: nn.Module, teacher: nn.Module | None = None, *, T: float
     """
     if teacher is student:
         raise ValueError("teacher and student are the same net; a student learns from a copy or from another net")
+    T, alpha = losses.temperature(T), losses.share(alpha)
+    if teacher is not None and {id(p) for p in teacher.parameters()} & {id(p) for p in student.parameters()}:
+        warnings.warn("teacher and student share layers, so the teacher will change as its student learns; "
+                      "copy.deepcopy(teacher) keeps it as it is", stacklevel=2)
     ask = None if teacher is None else frozen(teacher)
 
     def objective(x: Tensor, y: Tensor, t: Tensor | None = None) -> dict[str, Tensor]:
@@ -200,57 +235,47 @@ def distilling(student: nn.Module, teacher: nn.Module | None = None, *, T: float
 
 
 def frozen(teacher: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The teacher as a plain function of x: always in eval mode, never with gradients.
+    """The teacher as a plain function of x: always in eval mode, never with gradients; its own mode is put back.
 
-    It stays frozen: teacher.requires_grad_(True) lets it learn again.
     A teacher left in train mode drops units at random and moves its batch norms' averages: it forgets as it teaches.
     """
-    teacher.requires_grad_(False)
 
     def ask(x: Tensor) -> Tensor:
-        teacher.eval()
-        with torch.no_grad():
+        with models.evaluating(teacher):
             return teacher(x)
 
     return ask
 
 
 def _check(model: nn.Module, data: Data, epochs: int, lr: float, batch_size: int) -> None:
+    if not isinstance(data, tuple | list) or not data or not all(isinstance(part, Tensor) for part in data):
+        came = [type(part).__name__ for part in data] if isinstance(data, tuple | list) else type(data).__name__
+        raise TypeError(f"data must be a tuple of tensors, such as (x, y), got {came}; torch.from_numpy() makes a "
+                        "tensor of an array, and a Dataset is given as (data.x_train, data.y_train)")
     lengths = [len(tensor) for tensor in data]
-    if not data or min(lengths) != max(lengths) or lengths[0] == 0:
+    if min(lengths) != max(lengths) or lengths[0] == 0:
         raise ValueError(f"data must be tensors of one and the same length, at least 1, got lengths {lengths}")
+    if not isinstance(epochs, Integral) or not isinstance(batch_size, Integral):
+        raise TypeError(f"epochs and batch_size are whole numbers, got {epochs!r} and {batch_size!r}; use // or int()")
     if epochs < 0 or batch_size < 1 or not 0 <= lr < math.inf:
         raise ValueError("epochs must be at least 0, batch_size at least 1 and lr a number of at least 0, got "
                          f"epochs={epochs}, batch_size={batch_size}, lr={lr}")
+    learning = [p for p in model.parameters() if p.requires_grad]
+    if not learning:
+        raise ValueError("no parameter of the model may change; is this the frozen teacher?")
     places = {str(p.device) for p in model.parameters()} | {str(tensor.device) for tensor in data}
     if len(places) > 1:
         raise ValueError(f"model and data must be on one device, got {sorted(places)}; use model.to(x.device)")
-    if not any(p.requires_grad for p in model.parameters()):
-        raise ValueError("no parameter of the model may change; is this the frozen teacher?")
+    x, wanted = data[0], learning[0].dtype
+    if x.dtype == torch.uint8 or (x.is_floating_point() and x.dtype != wanted):
+        raise ValueError(f"the inputs are {x.dtype} and the model's weights {wanted}; use x.to({wanted})"
+                         f"{' / 255 for images in bytes' if x.dtype == torch.uint8 else ''}")
 
 
-def _mix(*numbers: int) -> int:
-    """One random seed from several whole numbers."""
-    mixed = 0
-    for number in numbers:
-        mixed = (mixed * 1_000_003 + number) % 2**63
-    return mixed
-
-
-@contextlib.contextmanager
-def _random_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's random state set from `seed` inside the block, and put back after it.
-
-    On the generators themselves: torch.manual_seed() also queues a call for every kind of device, 0.1 ms a step.
-    """
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        generators.append(torch.cuda.default_generators[device.index or 0])
-    before = [generator.get_state() for generator in generators]
-    for generator in generators:
-        generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, before, strict=True):
-            generator.set_state(state)
+def _sample(data: Data) -> str:
+    """Stands for the data: a digest of about a thousand cases of each tensor."""
+    digest = hashlib.sha256()
+    for tensor in data:
+        digest.update(str((tensor.shape, tensor.dtype)).encode())
+        digest.update(tensor[:: max(1, len(tensor) // 1000)].detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -1,5 +1,6 @@
 """The commands as a person types them: what they say, and how they fail."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import sys
 import nbformat
 import pytest
 from conftest import ROOT
+
+from kdlab import cli
 
 
 def kdlab(*words: str, cwd=ROOT, **environ) -> subprocess.CompletedProcess:
@@ -54,3 +57,18 @@ def test_run_says_which_cell_failed_and_exits_with_1(tmp_path):
     assert answer.returncode == 1
     assert "which begins with 'print(x)': ValueError: planted" in answer.stdout
     assert (tmp_path / "build" / "own" / "00_start_here.ipynb").exists()
+
+
+def test_keeping_the_times_of_one_notebook_leaves_those_of_the_others(tmp_path):
+    path = tmp_path / "notebooks.json"
+    row = {"notebook": "01", "profile": "own", "seconds": 1.0, "machine": {}}
+    path.write_text(json.dumps([row, {**row, "notebook": "00"}]))
+    cli._keep([{**row, "seconds": 2.0}, {**row, "profile": "full", "seconds": 9.0}], path)
+    seconds = {(r["notebook"], r["profile"]): r["seconds"] for r in json.loads(path.read_text())}
+    assert seconds == {("00", "own"): 1.0, ("01", "own"): 2.0, ("01", "full"): 9.0}
+
+
+def test_python_m_kdlab_is_kdlab():
+    answer = subprocess.run([sys.executable, "-m", "kdlab", "--help"], capture_output=True, text=True)
+    assert answer.returncode == 0
+    assert "Knowledge distillation, live" in answer.stdout

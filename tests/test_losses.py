@@ -229,3 +229,59 @@ def test_labels_of_any_whole_type_will_do_and_an_empty_batch_is_named():
         torch.testing.assert_close(losses.label(s, y.to(dtype)), losses.label(s, y))
     with pytest.raises(ValueError, match="batch is empty"):
         losses.soft_targets(s[:0], t[:0])
+
+
+@pytest.mark.parametrize("T", [20.0, 100.0, 1000.0, 10_000.0])
+def test_the_hot_value_is_right_in_single_precision_too(T):
+    """In single precision throughout, the value was 2 % off at T = 100 and no number at all at T = 1000."""
+    s, t = pair(n=128, dtype=torch.float64)
+    p, q = (np.exp(np.longdouble(z.float().numpy()) / T) for z in (t, s))
+    p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
+    by_hand = T**2 * float((p * np.log(p / q)).sum(1).mean())
+    loss = losses.soft_targets(s.float(), t.float(), T)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_a_class_that_counts_in_neither_net_changes_nothing_and_one_that_the_student_alone_lacks_is_named():
+    s, t = pair(classes=5)
+    s.requires_grad_(True)
+    out = torch.full((8, 1), -math.inf, dtype=torch.float64)
+    masked = losses.soft_targets(torch.cat([s, out], 1), torch.cat([t, out], 1), 2.0)
+    (gradient,) = torch.autograd.grad(masked, s)
+    plain = losses.soft_targets(s, t, 2.0)
+    torch.testing.assert_close(masked, plain)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(plain, s))
+    with pytest.raises(ValueError, match="-inf for a class to which the teacher gives mass"):
+        losses.soft_targets(torch.cat([s[:, :4], out], 1), t, 2.0)
+    with pytest.raises(ValueError, match="no distance to it"):
+        losses.logit_matching(torch.cat([s[:, :4], out], 1), t)
+    with pytest.raises(ValueError, match="nothing but -inf"):
+        losses.soft_targets(s, torch.full_like(t, -math.inf), 2.0)
+
+
+@pytest.mark.parametrize("T", [torch.tensor(4, dtype=torch.int8), torch.tensor(4.0).half(), np.int8(4), 4])
+def test_a_temperature_of_any_type_is_the_number_it_says(T):
+    s, t = pair(dtype=torch.float32)
+    torch.testing.assert_close(losses.soft_targets(s, t, T), losses.soft_targets(s, t, 4.0))
+    torch.testing.assert_close(losses.softened(s, T), losses.softened(s, 4.0))
+
+
+def test_a_temperature_that_learns_gets_its_gradient():
+    s, t = pair()
+    T = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(losses.soft_targets(s, t, T), T)
+    slope = (losses.soft_targets(s, t, 3.001) - losses.soft_targets(s, t, 2.999)) / 0.002
+    torch.testing.assert_close(gradient, slope, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("T", ["hot", None, torch.ones(3)])
+def test_a_temperature_that_is_no_number_is_refused(T):
+    with pytest.raises(TypeError, match="must be one number"):
+        losses.softened(torch.zeros(1, 3), T)
+
+
+def test_an_ensemble_of_nobody_is_refused():
+    for nobody in (torch.zeros(0, 4, 3), [torch.zeros(4, 3)]):
+        with pytest.raises(ValueError, match="torch.stack"):
+            losses.ensemble(nobody)

@@ -159,3 +159,30 @@ def test_nearest_are_those_of_smallest_divergence_among_the_allowed():
     assert metrics.nearest(z[0], z, T=2.0, among=allowed, n=3).tolist() == [i for _, i in by_hand[:3]]
     assert metrics.nearest(z[0], z, T=2.0, n=1).tolist() == [0]
     assert len(metrics.nearest(z[0], z, T=2.0, among=torch.arange(40) == 3, n=3)) == 1
+
+
+def test_errors_and_agreement_refuse_what_they_cannot_count():
+    z, y = torch.eye(3), torch.arange(3)
+    assert metrics.errors(z, y) == 0
+    for slip in (torch.eye(3), y[:, None], y[:2]):
+        with pytest.raises(ValueError, match="must have the shapes"):
+            metrics.errors(z, slip)
+    with pytest.raises(ValueError, match="different cases"):
+        metrics.agreement(z, z[:2])
+    with pytest.raises(ValueError, match="with NaN"):
+        metrics.errors(torch.full((3, 3), torch.nan), y)
+
+
+def test_nearest_and_similarity_take_a_class_without_mass_and_refuse_a_temperature_of_zero():
+    z = torch.tensor([[2.0, 0.0, -torch.inf], [2.1, 0.0, -torch.inf], [0.0, 2.0, -torch.inf]])
+    assert metrics.nearest(z[0], z, T=1.0, n=3).tolist() == [0, 1, 2]
+    for call in (lambda: metrics.nearest(z[0], z, T=0.0), lambda: metrics.similarity(z, torch.arange(3), T=0.0)):
+        with pytest.raises(ValueError, match="temperature T"):
+            call()
+
+
+@pytest.mark.parametrize("slip", [torch.tensor([3, 5]), [3], 3.5, "3"])
+def test_without_wants_class_numbers_one_by_one(slip):
+    with pytest.raises(TypeError, match="one by one"):
+        data.without(torch.zeros(4, 1), torch.arange(4), slip)
+    assert data.without(torch.zeros(4, 1), torch.arange(4), torch.tensor(3))[1].tolist() == [0, 1, 2]

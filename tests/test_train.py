@@ -1,6 +1,8 @@
 """The loop: it learns, it repeats itself bit by bit, it can be left and taken up, and teachers stay as they are."""
 
+import contextlib
 import math
+import threading
 
 import pytest
 import torch
@@ -318,3 +320,161 @@ def run_slowly(seed):
     model = net(dropout=(0.2, 0.5), seed=seed)
     return train.Training(model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(x), y)}, epochs=2, lr=0.01,
                           batch_size=64, seed=seed)  # fmt: skip
+
+
+def test_a_teacher_is_only_frozen_while_it_teaches_so_two_nets_can_teach_each_other():
+    """Mutual learning: each learns from the labels and from the other as it is at that moment."""
+    x, y = blobs()
+    a, b = net(seed=1), net(seed=2)
+    sides = [train.Training(s, (x, y), train.distilling(s, t, T=2.0, alpha=0.5), epochs=4, lr=0.01)
+             for s, t in ((a, b), (b, a))]  # fmt: skip
+    apart = [weights(a), weights(b)]
+    for _ in zip(*sides, strict=True):
+        pass
+    assert not torch.equal(weights(a), apart[0])
+    assert not torch.equal(weights(b), apart[1])
+    assert metrics.agreement(metrics.logits(a, x), metrics.logits(b, x)) > 0.95
+
+
+def test_asking_a_teacher_puts_its_own_modes_back():
+    teacher = Noisy().train()
+    teacher.net[2].eval()
+    train.frozen(teacher)(blobs()[0])
+    assert [m.training for m in teacher.modules()] == [True, True, True, True, False, True]
+
+
+def test_a_teacher_that_shares_layers_with_its_student_is_warned_of():
+    body = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
+    student, teacher = nn.Sequential(body, nn.Linear(8, 3)), nn.Sequential(body, nn.Linear(8, 3))
+    with pytest.warns(UserWarning, match="share layers"):
+        train.distilling(student, teacher)
+
+
+def test_an_impossible_temperature_or_share_fails_before_the_first_step():
+    for slip in ({"T": 0}, {"alpha": 2}):
+        with pytest.raises(ValueError, match="must be"):
+            train.distilling(net(), net(seed=1), **slip)
+
+
+def test_a_batch_norm_left_in_eval_mode_stays_so_and_the_rest_learns():
+    x, y = blobs()
+    student = Noisy()
+    student.net[1].eval()
+    before = student.net[1].running_mean.clone()
+    train.fit(student, (x, y), train.labels(student), epochs=1, lr=0.01)
+    assert torch.equal(student.net[1].running_mean, before)
+    moving = Noisy()
+    train.fit(moving, (x, y), train.labels(moving), epochs=1, lr=0.01)
+    assert not torch.equal(moving.net[1].running_mean, before)
+
+
+def test_a_retried_step_moves_batch_norm_once():
+    x, y = blobs()
+
+    def trained(fails: set[int]):
+        torch.manual_seed(0)
+        model = Noisy()
+
+        def objective(x, y):
+            loss = F.cross_entropy(model(x), y)
+            if training.number in fails:
+                fails.remove(training.number)
+                raise KeyboardInterrupt
+            return {"ce": loss}
+
+        training = train.Training(model, (x, y), objective, epochs=2, lr=0.01, batch_size=64)
+        while training.number < len(training):
+            with contextlib.suppress(KeyboardInterrupt):
+                next(training)
+        return model
+
+    assert same(trained(set()), trained({0, 3, 7}))
+
+
+def test_groups_of_parameters_keep_the_ratio_of_their_rates():
+    x, y = blobs()
+    model = net()
+    head = list(model[-1].parameters())
+    body = [p for p in model.parameters() if all(p is not h for h in head)]
+    seen = []
+    training = train.Training(model, (x, y), train.labels(model), epochs=1, lr=0.1, batch_size=150,
+                              optimizer=lambda _, lr: torch.optim.SGD([{"params": body, "lr": lr / 10},
+                                                                       {"params": head}], lr=lr))  # fmt: skip
+    for _ in training:
+        seen.append([group["lr"] for group in training.optimizer.param_groups])
+    assert seen[0] == pytest.approx([0.01, 0.1])
+    assert seen[1] == pytest.approx([0.005, 0.05])
+
+
+@pytest.mark.parametrize("change, named", [
+    ({"schedule": train.constant}, "schedule"), ({"schedule": lambda progress: 1 - progress}, "schedule"),
+    ({"optimizer": torch.optim.SGD}, "optimizer"), ({"seed": 4}, "seed"), ({"data": "other"}, "data"),
+    ({"optimizer": lambda p, lr: torch.optim.Adam(p, lr, betas=(0.8, 0.9))}, "optimizer")])  # fmt: skip
+def test_resuming_notices_what_else_is_not_as_it_was(change, named):
+    def training(data="same", **settings):
+        x, y = blobs(seed=int(data == "other"))
+        model = net()
+        return train.Training(model, (x, y), train.labels(model), **{"epochs": 2, "lr": 0.01} | settings)
+
+    state = training().state()
+    training().resume(state)
+    with pytest.raises(ValueError, match=f"{named}: .* then, .* now"):
+        training(**change).resume(state)
+
+
+@pytest.mark.parametrize("objective, error, said", [
+    (lambda s, x, y: {"ce": 1.0}, TypeError, "'ce' must be a scalar tensor, got float"),
+    (lambda s, x, y: {"ce": F.cross_entropy(s(x), y, reduction="none")}, TypeError, "is a mean over the batch missing"),
+    (lambda s, x, y: {"epoch": F.cross_entropy(s(x), y)}, TypeError, 'none is called "epoch"'),
+    (lambda s, x, y: {"ce": F.cross_entropy(s(x).detach(), y)}, ValueError, "do not depend on the weights"),
+    (lambda s, x, y: {f"ce{len(x)}": F.cross_entropy(s(x), y)}, ValueError, "same terms at every step"),
+])  # fmt: skip
+def test_an_objective_that_slips_is_told_how(objective, error, said):
+    x, y = blobs()
+    student = net()
+    with pytest.raises(error, match=said):
+        train.fit(student, (x, y), lambda x, y: objective(student, x, y), epochs=1, lr=0.1)
+
+
+@pytest.mark.parametrize("change, error, said", [
+    ({"data": blobs()[0]}, TypeError, "tuple of tensors, such as"),
+    ({"data": (blobs()[0].numpy(), blobs()[1].numpy())}, TypeError, "from_numpy"),
+    ({"data": (blobs()[0].double(), blobs()[1])}, ValueError, r"use x.to\(torch.float32\)"),
+    ({"data": (blobs()[0].byte(), blobs()[1])}, ValueError, "/ 255"),
+    ({"batch_size": 64.0}, TypeError, "whole numbers"), ({"epochs": 1.5}, TypeError, "whole numbers"),
+])  # fmt: skip
+def test_data_and_settings_of_the_wrong_kind_are_named(change, error, said):
+    model = net()
+    settings = {"data": blobs(), "epochs": 1, "batch_size": 64} | change
+    with pytest.raises(error, match=said):
+        train.fit(model, settings.pop("data"), train.labels(model), lr=0.1, **settings)
+
+
+def test_two_trainings_in_two_threads_and_a_net_built_meanwhile_are_as_each_alone():
+    """All three draw from the one random state of the process: dropout in the trainings, the start of the nets."""
+    def work(seed):
+        trained[seed] = run(seed=seed)
+
+    trained, built = {}, []
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in (0, 1)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        built.append(weights(net(seed=5)))
+    for worker in workers:
+        worker.join()
+    assert same(trained[0], run(seed=0))
+    assert same(trained[1], run(seed=1))
+    assert all(torch.equal(each, weights(net(seed=5))) for each in built)
+
+
+def test_device_names_and_an_empty_number_of_threads(monkeypatch):
+    monkeypatch.setenv("KDLAB_THREADS", "")
+    assert machine.thread_count() == 1
+    monkeypatch.setenv("KDLAB_DEVICE", "meta")
+    with pytest.raises(ValueError, match="not known"):
+        machine.device()
+    monkeypatch.delenv("KDLAB_DEVICE")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="'cuda:0' was asked for"):
+            machine.device(0)

@@ -3,6 +3,8 @@
 Functions on tensors, the whole batch at once.
 """
 
+import operator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,7 +35,11 @@ def without(x: Tensor, y: Tensor, *classes: int) -> tuple[Tensor, Tensor]:
     Hinton et al. 2015, section 3 (a transfer set without 3s).
     """
     _same_length(x, y)
-    keep = ~torch.isin(y, torch.tensor(classes, dtype=y.dtype, device=y.device))
+    try:
+        numbers = [operator.index(c) for c in classes]
+    except TypeError:
+        raise TypeError(f"classes are whole numbers, one by one, such as without(x, y, 3, 5), got {classes}") from None
+    keep = ~torch.isin(y, torch.tensor(numbers, dtype=y.dtype, device=y.device))
     if not keep.any():
         raise ValueError(f"leaving out the classes {classes} leaves no case at all")
     return x[keep], y[keep]

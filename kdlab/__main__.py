@@ -1,0 +1,5 @@
+"""`python -m kdlab` is `kdlab`."""
+
+from kdlab.cli import main
+
+main()
