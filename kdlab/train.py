@@ -103,10 +103,10 @@ class Training:
             self.model.eval()
             raise StopIteration
         epoch, position = divmod(self.number, self.steps_an_epoch)
-        if epoch != self._epoch:
-            self._batches, self._epoch = batches(self.data, self.batch_size, self.seed, epoch), epoch
-        batch = tuple(tensor[self._batches[position]] for tensor in self.data)
         with machine.threads(), for_a_step(mix(self.seed, epoch, position), self.data[0].device):
+            if epoch != self._epoch:
+                self._batches, self._epoch = batches(self.data, self.batch_size, self.seed, epoch), epoch
+            batch = tuple(tensor[self._batches[position]] for tensor in self.data)
             return Step(self.number, epoch, self._learn(batch))
 
     def _learn(self, batch: Data) -> dict[str, Tensor]:
