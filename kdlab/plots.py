@@ -113,12 +113,14 @@ def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str
     return ax
 
 
-def bars(series: Mapping[str, Sequence[float]], names: Sequence[str], ylabel: str, ax: Axes | None = None) -> Axes:
-    """Groups of bars: one group per class of `names`, in it one bar per series."""
+def bars(series: Mapping[str, Sequence[float]], names: Sequence[str], ylabel: str, colours: Sequence[str] = CYCLE,
+         ax: Axes | None = None) -> Axes:
+    """Groups of bars: one group per class of `names`, in it one bar per series, in the series' colour."""
     ax = _axes(ax, 6.5, 3)
     width = 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
-        ax.bar(np.arange(len(names)) + (i - (len(series) - 1) / 2) * width, values, width, label=name)
+        ax.bar(np.arange(len(names)) + (i - (len(series) - 1) / 2) * width, values, width, label=name,
+               color=colours[i % len(colours)])
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set(xticks=range(len(names)), xticklabels=names, ylabel=ylabel)
     ax.grid(axis="x", visible=False)

@@ -143,12 +143,12 @@ def test_paths(page, logits, T):
 
 
 @temperatures
-def test_similarity_is_the_mean_soft_target_of_each_class(page, logits, T):
+def test_similarity_is_the_mean_soft_target_of_each_class_in_per_cent(page, logits, T):
     drawn = recipe(page, "similarity", {"logits": logits, "labels": [4, 0, 4]}, T=T)
     wanted = torch.zeros(N, N, dtype=torch.float64)
     p = (logits / T).softmax(1)
     wanted[4], wanted[0] = (p[0] + p[2]) / 2, p[1]
-    close(drawn["matrix"], wanted)
+    close(drawn["matrix"], 100 * wanted, scale=100)
 
 
 MOUNT = """async ({ esm, css, state }) => {
@@ -244,7 +244,7 @@ def test_matrix_follows_T_and_its_cell_follows_mouse_and_keys(page):
     x = torch.randn(50, N, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     mount(page, widgets.similarity(x, [0] * 50, NAMES).pieces["matrix"])
     torch.testing.assert_close(torch.tensor(turn(page, "T", 3.0)["matrix"][0], dtype=torch.float64),
-                               (x / 3).softmax(1).mean(0), rtol=1e-5, atol=1e-7)  # fmt: skip
+                               100 * (x / 3).softmax(1).mean(0), rtol=1e-5, atol=1e-7)  # fmt: skip
     page.locator(".kd-cells rect").nth(2 * N + 3).click(force=True)
     assert shown(page)["selected"] == [2, 3]
     page.get_by_role("img").focus()

@@ -57,7 +57,7 @@ def test_a_cell_of_the_similarity_shows_the_images_that_carry_most_of_the_other_
     panel = widgets.similarity(logits, [0, 0, 0], NAMES, images=torch.rand(3, 4, 4))
     panel.pieces["matrix"].selected = [0, 1]
     p = (torch.tensor([5.0, 2.0, 0.0]) / 4).softmax(0)[1]
-    assert panel.pieces["sheets"].captions[0] == f"{p:.3f}"
+    assert panel.pieces["sheets"].captions[0] == f"{100 * p:.1f} %"
 
 
 @pytest.mark.parametrize(

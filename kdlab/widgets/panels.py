@@ -135,13 +135,14 @@ def _near(logits: torch.Tensor, bars: Bars, others: tuple, classes: tuple, names
 
 
 def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, images: Any = None) -> Panel:
-    """Which class looks like which: row i is the mean soft target of class i's images.
+    """Which class looks like which: row i is the mean soft target of class i's images, in per cent.
 
     Click a cell (i, j): with `images`, the class i images that look most like j appear beside it (this needs a kernel).
     """
     logits, truth = torch.as_tensor(_rows(logits)), torch.as_tensor(array(labels))
-    matrix = Matrix(recipe="similarity", inputs={"logits": logits, "labels": truth}, labels=names, T=T,
-                    hide_diagonal=True, y_label="class of the image", x_label="mean probability of")  # fmt: skip
+    inputs = {"logits": logits, "labels": truth}
+    matrix = Matrix(recipe="similarity", inputs=inputs, labels=names, T=T, hide_diagonal=True,
+                    y_label="class of the image", x_label="mean probability of, in per cent")  # fmt: skip
     controls, pieces = {"T": _slider_T(T)}, {"matrix": _grow(matrix)}
     if images is None:
         return Panel(controls, pieces, [[matrix]])
@@ -154,7 +155,7 @@ def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, image
         share = (logits / matrix.T).softmax(1)[:, j].where(truth == i, -1.0)
         top = share.topk(min(8, int((truth == i).sum()))).indices.tolist()
         if top:
-            sheets.put(images[top], [f"{share[n]:.3f}" for n in top])
+            sheets.put(images[top], [f"{100 * share[n]:.1f} %" for n in top])
         sheets.show = list(range(len(top)))
         sheets.title = f"{names[i]}s most like {names[j]}, at T = {matrix.T:.3g}"
 

@@ -67,7 +67,7 @@ function ensemble(members, T) {
   };
 }
 
-// row i: the mean soft target of the images labelled i
+// row i: the mean soft target of the images labelled i, in per cent
 function similarity(logits, labels, T) {
   const N = logits[0].length, total = Array.from({ length: N }, () => new Array(N).fill(0)), count = new Array(N).fill(0);
   logits.forEach((row, n) => {
@@ -75,7 +75,7 @@ function similarity(logits, labels, T) {
     count[labels[n]] += 1;
     softmax(row, T).forEach((p, c) => { into[c] += p; });
   });
-  return total.map((row, i) => row.map((v) => v / Math.max(count[i], 1)));
+  return total.map((row, i) => row.map((v) => (100 * v) / Math.max(count[i], 1)));
 }
 
 const kept = new WeakMap(); // a curve's grid is computed once for each inputs and key, not at each move of T
@@ -91,7 +91,7 @@ const recipes = {
   two_terms: (d, k) => twoTerms(d.student[k.index], d.teacher[k.index], d.labels[k.index], k.T, k.alpha, k.t_squared),
   hot_limit: (d, k) => hotLimit(d.student[k.index], d.teacher[k.index], k.T),
   ensemble: (d, k) => ensemble(d.members, k.T),
-  similarity: (d, k) => ({ matrix: similarity(d.logits, d.labels, k.T), numbers: [] }),
+  similarity: (d, k) => ({ matrix: similarity(d.logits, d.labels, k.T), unit: "%", numbers: [] }),
   paths(d, k) {
     const row = d.logits[k.index], x = logGrid(0.1, 100, 121), now = softmax(row, k.T);
     const rows = once(d, k.index, () => x.map((T) => softmax(row, T)));

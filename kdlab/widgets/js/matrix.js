@@ -5,7 +5,7 @@ function cividis(share) {
   const at = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1), i = Math.min(Math.floor(at), CIVIDIS.length - 2);
   return CIVIDIS[i].map((a, c) => Math.round(a + (CIVIDIS[i + 1][c] - a) * (at - i)));
 }
-const inCell = (v) => (Number.isInteger(v) ? String(v) : Math.abs(v) >= 1 ? short(v)
+const inCell = (v, unit) => (Number.isInteger(v) ? String(v) : unit === "%" ? v.toFixed(1) : Math.abs(v) >= 1 ? short(v)
   : Math.abs(v) < 0.005 ? "0" : v.toFixed(2).replace("0.", "."));
 
 function render({ model, el }) {
@@ -38,7 +38,7 @@ function render({ model, el }) {
 
   return keepDrawn(model, el, (width) => {
     const k = knobs(model), recipe = model.get("recipe"), hide = model.get("hide_diagonal");
-    const { matrix, numbers: said } = recipe ? recipes[recipe](model.get("inputs"), k) : { matrix: model.get("values") };
+    const { matrix, unit = "", numbers: said } = recipe ? recipes[recipe](model.get("inputs"), k) : { matrix: model.get("values") };
     const m = matrix.length, n = matrix[0].length, name = (names, i) => String(names[i] ?? i);
     const rowNames = matrix.map((_, i) => name(model.get("row_labels").length ? model.get("row_labels") : k.labels, i));
     const columnNames = matrix[0].map((_, j) => name(k.labels, j)), longest = (names) => Math.max(...names.map((t) => t.length));
@@ -55,7 +55,7 @@ function render({ model, el }) {
       class: d.gone ? "kd-gone" : "", fill: d.gone ? "none" : `rgb(${colour.get(d)})` }));
     join(numbers, "text", size < 34 ? [] : flat, (d) => {
       const [r, g, b] = colour.get(d);
-      return { x: left + (d.j + 0.5) * size, y: top + (d.i + 0.5) * size + 5, text: d.gone ? "" : inCell(d.v),
+      return { x: left + (d.j + 0.5) * size, y: top + (d.i + 0.5) * size + 5, text: d.gone ? "" : inCell(d.v, unit),
         style: `fill: ${0.3 * r + 0.59 * g + 0.11 * b > 128 ? "#000" : "#fff"}` };
     });
     join(rows, "text", rowNames, (text, i) => ({ x: left - 8, y: top + (i + 0.5) * size + 5, text: i % every ? "" : text }));
@@ -70,9 +70,10 @@ function render({ model, el }) {
     const legend = below + names + 32, long = Math.min(160, n * size);
     join(scale, "rect", CIVIDIS, (rgb, s) => ({ x: left + (s * long) / CIVIDIS.length, y: legend, height: 14,
       width: long / CIVIDIS.length + 0.5, fill: `rgb(${rgb})` }));
-    join(ends, "text", ["0", Number.isInteger(high) ? String(high) : read(high)], (text, e) => ({ text, x: e ? left + long + 8 : left - 8, y: legend + 13,
+    const most = (Number.isInteger(high) ? String(high) : read(high)) + (unit && ` ${unit}`);
+    join(ends, "text", ["0", most], (text, e) => ({ text, x: e ? left + long + 8 : left - 8, y: legend + 13,
       style: `text-anchor: ${e ? "start" : "end"}` }));
-    const value = picked ? [{ label: `${rowNames[i]} → ${columnNames[j]}`, value: matrix[i][j], unit: "" }] : [];
+    const value = picked ? [{ label: `${rowNames[i]} → ${columnNames[j]}`, value: matrix[i][j], unit }] : [];
     words(el, at, model, { T: recipe ? k.T : undefined, matrix, selected: model.get("selected"),
       numbers: [...(said ?? []), ...value] });
   });
