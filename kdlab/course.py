@@ -55,10 +55,11 @@ def execute(path: Path, out: Path, parameters: dict, seconds_a_cell: int = SECON
 
 
 def widget_errors(notebook) -> list[str]:
-    """Errors raised inside interact() and Output widgets, which Jupyter shows but does not raise."""
+    """Errors inside interact() and Output widgets, and in live panels, which Jupyter shows but does not raise."""
     widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
     outputs = [o for model in widgets.get("state", {}).values() for o in model["state"].get("outputs", [])]
-    return [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
+    problems = [model["state"].get("problem", "") for model in widgets.get("state", {}).values()]
+    return [*filter(None, problems)] + [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
 
 
 def to_html(notebook: Path, folder: Path) -> Path:

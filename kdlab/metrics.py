@@ -35,6 +35,13 @@ def _chosen(logits: Tensor) -> Tensor:
     return logits.argmax(dim=1)
 
 
+def confusion(predicted_logits: Tensor, y: Tensor) -> Tensor:
+    """(classes, classes) counts: row i, column j: cases of class i that the net calls j."""
+    n_classes = predicted_logits.shape[1]
+    pairs = y * n_classes + _chosen(predicted_logits)
+    return torch.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
 def entropy(probabilities: Tensor) -> Tensor:
     """Entropy in bits of each row (…, classes) of probabilities; log2(classes) is a row that knows nothing."""
     return -torch.special.xlogy(probabilities, probabilities).sum(dim=-1) / torch.log(torch.tensor(2.0))

@@ -111,7 +111,7 @@ def save(path: Path, state: dict[str, Tensor], record: dict, dtype: torch.dtype 
     tensors, stored = _storable(state, dtype)
     record = {**_plain(record, "record"), "format": FORMAT, "stored": stored}
     blob = safetensors.torch.save(tensors, {"sha256": _UNSEALED, "kdlab": json.dumps(record)})
-    _write(Path(path), _sealed(blob))
+    write(Path(path), _sealed(blob))
     return record
 
 
@@ -249,7 +249,7 @@ def _sole_maker(path: Path) -> Iterator[None]:
 # ---- bytes
 
 
-def _write(path: Path, blob: bytes) -> None:
+def write(path: Path, blob: bytes) -> None:
     """All of it under another name, onto the disk, then renamed: the rename is the moment at which the entry exists."""
     temp = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -135,7 +135,7 @@ class Training:
         """All that `resume` needs: weights, the optimizer's memory and the number of the step to come, copied."""
         copies = {name: value.clone() for name, value in self.model.state_dict().items()}
         memory = copy.deepcopy(self.optimizer.state_dict())
-        return {"model": copies, "optimizer": memory, "number": self.number, "settings": self._settings()}
+        return {"model": copies, "optimizer": memory, "number": self.number, "settings": self.settings()}
 
     def resume(self, state: dict) -> "Training":
         """Go on from `state`. Raises ValueError where this training has other settings than the one that was left.
@@ -143,7 +143,7 @@ class Training:
         Compared are the numbers, the optimizer's kind and its own settings, the schedule's course and a sample of
         the data; not the objective, which is yours to give again.
         """
-        here, there = self._settings(), state["settings"]
+        here, there = self.settings(), state["settings"]
         if parted := [key for key in {**here, **there} if here.get(key) != there.get(key)]:
             told = "; ".join(f"{key}: {there.get(key)} then, {here.get(key)} now" for key in parted)
             raise ValueError(f"this training is not the one that was left ({told}); resume with the same settings")
@@ -152,7 +152,8 @@ class Training:
         self.number = state["number"]
         return self
 
-    def _settings(self) -> dict:
+    def settings(self) -> dict:
+        """What makes this training itself, as plain values: the numbers, the optimizer, the schedule, a data digest."""
         own = {key: value for key, value in self.optimizer.defaults.items()
                if key != "lr" and isinstance(value, bool | int | float | tuple | None)}
         return {**self._begun_with, "schedule": [self.schedule(i / 8) for i in range(9)],

@@ -134,6 +134,22 @@ def test_ensemble(page, logits, T):
 
 
 @temperatures
+def test_nets_side_by_side(page, logits, T):
+    drawn = recipe(page, "nets", {"big": logits, "small": logits.flip(0)}, T=T, index=2)
+    p = (logits[[2, 0]] / T).softmax(1)
+    close(series(drawn), p)
+    close(numbers(drawn), 100 * p.amax(1), scale=100)
+    best = p.round(decimals=12).argmax(1).tolist()  # the first of those that tie
+    assert [n["label"] for n in drawn["numbers"]] == [f"big: {best[0]}", f"small: {best[1]}"]
+
+
+def test_nets_that_were_not_asked_have_no_bars_and_no_number(page):
+    drawn = recipe(page, "nets", {"big": [], "small": []})
+    assert [s["name"] for s in drawn["series"]] == ["big", "small"] and not series(drawn).any()
+    assert series(drawn).shape == (2, N) and drawn["numbers"] == []
+
+
+@temperatures
 def test_paths(page, logits, T):
     drawn = recipe(page, "paths", {"logits": logits, "classes": [3, 7]}, T=T, index=2)
     x = torch.tensor(drawn["x"], dtype=torch.float64)
@@ -260,3 +276,40 @@ def test_digit_shows_dark_ink_where_the_image_is_bright(page):
     assert turn(page, "index", 1)["captions"] == ["dot"]
     reds = page.evaluate("[...el.querySelector('canvas').getContext('2d').getImageData(0, 0, 4, 4).data]")[::4]
     assert reds.index(min(reds)) == 1 and min(reds) < 40 < 240 < sorted(reds)[1]
+
+
+def test_a_stroke_on_the_pad_becomes_ink_and_is_taken_back(page):
+    """A level line over half the paper: 70 × 12.6 pixels of 140 × 140, and two half discs at its ends."""
+    mount(page, widgets.Pad())
+    ink = lambda: torch.tensor(page.evaluate("[...new Uint8Array(model.get('ink').buffer)]")).reshape(-1, 140)  # noqa: E731
+    box = page.locator(".kd-pad").bounding_box()
+    x, y, side = box["x"], box["y"] + box["height"] / 2, box["width"]
+    page.mouse.move(x + side / 4, y)
+    page.mouse.down()
+    page.mouse.move(x + side / 2, y, steps=9)
+    page.wait_for_function("model.get('ink').byteLength > 0")  # while the pen is down
+    assert page.evaluate("[...new Uint8Array(model.get('ink').buffer)].some((v) => v)")
+    page.mouse.move(x + side * 3 / 4, y, steps=9)
+    page.mouse.up()
+    first, thick = ink(), 0.09 * 140
+    assert (first / 255).sum().item() == pytest.approx(70 * thick + math.pi * (thick / 2) ** 2, rel=0.02)
+    assert first[70, 36:104].min() == 255 and not first[:60].any() and not first[80:].any()
+    page.mouse.click(x + side / 2, y - side / 4)  # a dot
+    assert shown(page)["strokes"] == 2 and ink()[35, 70] == 255
+    page.get_by_role("button", name="Undo").click()
+    assert torch.equal(ink(), first)
+    page.keyboard.press("Delete")
+    assert not ink().any() and shown(page) == {"ink": 0, "strokes": 0}
+
+
+def test_an_image_put_on_the_pad_lies_under_the_strokes(page):
+    pad = widgets.Pad()
+    pad.put(torch.eye(28))
+    mount(page, pad)
+    page.mouse.click(*(page.locator(".kd-pad").bounding_box()[side] + 200 for side in ("x", "y")))
+    ink = torch.tensor(page.evaluate("[...new Uint8Array(model.get('ink').buffer)]")).reshape(140, 140)
+    assert torch.equal(ink[:80, :80], 255 * torch.eye(16).kron(torch.ones(5, 5)).long())
+    page.keyboard.press("Backspace")
+    assert page.evaluate("[...new Uint8Array(model.get('ink').buffer)].filter((v) => v).length") == 28 * 25
+    page.evaluate("model.set('ink', new DataView(new ArrayBuffer(0)))")  # as Pad.clear does it
+    assert shown(page) == {"ink": 0, "strokes": 0}

@@ -1,6 +1,6 @@
-"""What is done to a transfer set before a student sees it: shift it, leave classes out, take a part.
+"""What is done to images before a net sees them: shift them, leave classes out, take a part, make a drawing MNIST's.
 
-Functions on tensors, the whole batch at once.
+Functions on tensors, the whole batch at once; a drawing alone comes singly.
 """
 
 import operator
@@ -57,6 +57,48 @@ def subset(x: Tensor, y: Tensor, n: int, seed: int = 0) -> tuple[Tensor, Tensor]
     by_class = [order[y.cpu()[order] == c][:quota] for c, quota in zip(classes, quotas, strict=True)]
     chosen = torch.cat(by_class)[torch.randperm(n, generator=rng)].to(y.device)
     return x[chosen], y[chosen]
+
+
+def like_mnist(ink: Tensor) -> Tensor:
+    """A drawing as MNIST keeps its digits: the longer side 20 pixels, the centre of mass in the middle of 28 × 28.
+
+    ink: (height, width), uint8, or floats from 0 (paper) to 1 (ink). Returns (1, 28, 28) floats in [0, 1]: each pixel
+    is the mean ink of its part of the drawing. Empty paper stays empty.
+
+    LeCun, Cortes & Burges, the MNIST database of handwritten digits, "file formats".
+    """
+    digit, sheet = _cropped(_checked(ink)), torch.zeros(1, 28, 28, device=ink.device)
+    if digit.numel() == 0:
+        return sheet
+    size = [max(1, round(20 * n / max(digit.shape))) for n in digit.shape]
+    small = F.interpolate(digit[None, None], size=size, mode="area")[0, 0]
+    rows, columns = (slice(at, at + n) for at, n in zip(_corner(small), size, strict=True))
+    sheet[0, rows, columns] = small
+    return sheet
+
+
+def _checked(ink: Tensor) -> Tensor:
+    if ink.dim() != 2:
+        raise ValueError(f"like_mnist takes one drawing (height, width), got {tuple(ink.shape)}; of many, take x[i, 0]")
+    ink = ink / 255 if ink.dtype == torch.uint8 else ink.float()
+    if not ((ink >= 0) & (ink <= 1)).all():  # NaN is in no range
+        raise ValueError(f"ink is uint8, or from 0 (paper) to 1, got {ink.min():.3g} to {ink.max():.3g}; "
+                         "was the image normalised for a net?")
+    return ink
+
+
+def _cropped(ink: Tensor) -> Tensor:
+    """The box around the ink, which is nothing on empty paper. A stroke's faint rim does not widen it."""
+    dark = ink > 0.02 * ink.max() if ink.numel() else ink.bool()
+    rows, columns = (dark.any(dim).nonzero().flatten().tolist() for dim in (1, 0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows else ink[:0]
+
+
+def _corner(small: Tensor) -> list[int]:
+    """Where to lay a digit of at most 20 × 20 so that its centre of mass falls on pixel (14, 14), or next to it."""
+    middles = [(small.sum(1 - dim) * torch.arange(n, device=small.device)).sum() / small.sum()
+               for dim, n in enumerate(small.shape)]  # fmt: skip
+    return [min(max(round(14 - m.item()), 0), 28 - n) for m, n in zip(middles, small.shape, strict=True)]
 
 
 def _shares(counts: Tensor, n: int) -> list[int]:

@@ -1,13 +1,15 @@
 """Pictures that follow a slider in the browser, without Python in between.
 
-`pieces` draws (Bars, Curves, Matrix, Digit); `panels` puts sliders above pieces. Formulas live in js/math.js and are
-tested against torch.
+`pieces` draws (Bars, Curves, Matrix, Digit); `panels` puts sliders above pieces; `live` trains under them; `pad` takes
+a drawing. Formulas live in js/math.js and are tested against torch.
 """
 
+from .live import Live
+from .pad import Pad, pad
 from .panels import Panel, ensemble, gradient_size, hot_limit, microscope, similarity, temperature, two_terms
 from .pieces import Bars, Curves, Digit, Matrix
 
 __all__ = [
-    "Bars", "Curves", "Digit", "Matrix", "Panel",
-    "ensemble", "gradient_size", "hot_limit", "microscope", "similarity", "temperature", "two_terms",
+    "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel",
+    "ensemble", "gradient_size", "hot_limit", "microscope", "pad", "similarity", "temperature", "two_terms",
 ]  # fmt: skip

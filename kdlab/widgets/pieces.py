@@ -17,7 +17,7 @@ JS = Path(__file__).parent / "js"
 RECIPES = {  # formula → the inputs it needs; {} takes any named series
     "Bars": {
         "as_given": {}, "softened": {"logits"}, "two_terms": {"student", "teacher", "labels"},
-        "hot_limit": {"student", "teacher"}, "ensemble": {"members"},
+        "hot_limit": {"student", "teacher"}, "ensemble": {"members"}, "nets": {},
     },
     "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}},
     "Matrix": {"": {}, "similarity": {"logits", "labels"}},
@@ -88,13 +88,16 @@ class Piece(anywidget.AnyWidget):
     def _check_inputs(self, proposal):
         inputs = {name: _numbers(name, x) for name, x in proposal.value.items()}
         shapes = {name: np.shape(x) for name, x in inputs.items()}
+        by_row = self._by_row(inputs)
         for name, shape in shapes.items():
-            if (name in ROWS or name == "members") and (len(shape) != 2 or 0 in shape):
+            if self.recipe == "nets" and shape == (0,):  # a net that was not asked yet: bars of no height
+                continue
+            if (name in by_row or name == "members") and (len(shape) != 2 or 0 in shape):
                 raise ValueError(f"{name} must have two dimensions (images or members, classes), got shape {shape}")
-        rows = {name: shape for name, shape in shapes.items() if name in ROWS}
+        rows = {name: shapes[name] for name in by_row}
         if len(set(rows.values())) > 1:
             raise ValueError(f"logits of one shape are wanted, got {rows}; were they made on different images?")
-        if rows and "labels" in shapes:
+        if rows and "labels" in shapes and "labels" not in rows:
             n, classes = next(iter(rows.values()))
             if shapes["labels"] != (n,):
                 raise ValueError(f"{n} rows of logits want {n} labels, got labels of shape {shapes['labels']}")
@@ -109,12 +112,17 @@ class Piece(anywidget.AnyWidget):
             raise ValueError(f"index must be from 0 to {n - 1}, got {proposal.value}")
         return proposal.value
 
+    def _by_row(self, inputs: dict) -> list[str]:
+        """The inputs with a row an image; those of `nets` are called as the nets are."""
+        return [name for name in inputs if name in ROWS or self.recipe == "nets"]
+
     def _rows(self) -> int:
-        return next((len(x) for name, x in self.inputs.items() if name in ROWS), 0)
+        return next((len(self.inputs[name]) for name in self._by_row(self.inputs)), 0)
 
     @t.validate("labels")
     def _check_labels(self, proposal):
-        classes = next((len(x[0]) for name, x in self.inputs.items() if name in (*ROWS, "members")), None)
+        rows = [self.inputs[name] for name in (*self._by_row(self.inputs), "members") if len(self.inputs.get(name, []))]
+        classes = len(rows[0][0]) if rows else None
         if classes and proposal.value and len(proposal.value) != classes:
             raise ValueError(f"{len(proposal.value)} names for {classes} classes: {proposal.value}")
         return [str(name) for name in proposal.value]
@@ -206,6 +214,12 @@ class Curves(Piece):
     def clear(self) -> None:
         """Forget all points."""
         self._points, self._next_keep = {}, 1
+        self.flush()
+
+    def drop(self, *names: str) -> None:
+        """Forget the points of these lines."""
+        for name in names:
+            self._points.pop(name, None)
         self.flush()
 
     def lines(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

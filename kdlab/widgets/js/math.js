@@ -67,6 +67,17 @@ function ensemble(members, T) {
   };
 }
 
+// every net's soft target of one image, and the class it holds likeliest; nets that were not asked yet show no bars
+function nets(logits, index, T, labels) {
+  const asked = Object.entries(logits).map(([name, rows]) => ({ name, row: rows[index] }));
+  const series = asked.map(({ name, row }) => ({ name, values: row ? softmax(row, T) : labels.map(() => 0) }));
+  const numbers = series.filter((_, i) => asked[i].row).map(({ name, values }) => {
+    const most = Math.max(...values), c = values.indexOf(most);
+    return { label: `${name}: ${labels[c] ?? c}`, value: 100 * most, unit: "%" };
+  });
+  return { series, numbers };
+}
+
 // row i: the mean soft target of the images labelled i, in per cent
 function similarity(logits, labels, T) {
   const N = logits[0].length, total = Array.from({ length: N }, () => new Array(N).fill(0)), count = new Array(N).fill(0);
@@ -91,6 +102,7 @@ const recipes = {
   two_terms: (d, k) => twoTerms(d.student[k.index], d.teacher[k.index], d.labels[k.index], k.T, k.alpha, k.t_squared),
   hot_limit: (d, k) => hotLimit(d.student[k.index], d.teacher[k.index], k.T),
   ensemble: (d, k) => ensemble(d.members, k.T),
+  nets: (d, k) => nets(d, k.index, k.T, k.labels), // name → logits, a row an image
   similarity: (d, k) => ({ matrix: similarity(d.logits, d.labels, k.T), unit: "%", numbers: [] }),
   paths(d, k) {
     const row = d.logits[k.index], x = logGrid(0.1, 100, 121), now = softmax(row, k.T);
