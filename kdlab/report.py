@@ -69,12 +69,11 @@ def _speed(results: Path) -> str:
         f"{row['share_of_matrix_rate']:.0%} |"
         for row in record["training"]
     )
-    extra = record["import"]["kdlab"] - record["import"]["torch"]
     return ("| student | kdlab | … with two threads | tutorial loop | … with one thread | kdlab / tutorial | "
             "of the matrix rate |\n"
             f"|---|---|---|---|---|---|---|\n{rows}\n\n"
-            f"`import kdlab` takes {record['import']['kdlab']} s, of which torch "
-            f"{record['import']['torch']} s ({extra:+.2f} s). Median of {record['rounds']} rounds; {_machine(record)}.")
+            f"`import kdlab` takes {record['import']['kdlab']} s, `import torch` alone "
+            f"{record['import']['torch']} s. Median of {record['rounds']} rounds; {_machine(record)}.")
 
 
 def _sliders(results: Path) -> str:
