@@ -13,6 +13,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -50,24 +51,33 @@ class Knobs:
         self._wanted = {name: _within(name, knob, knob.value) for name, knob in self.knobs.items()}
         self._used = dict(self._wanted)
         self._watchers: list[Callable[[dict[str, Value]], None]] = []
-        self.start = dict(self._wanted)  # as they stood before the first step
+        self._start = self.wanted()
         self.turns: list[dict[str, Any]] = []  # {"step": the first that used them, name: value, …}
 
     def __getattr__(self, name: str) -> Any:
         used = self.__dict__.get("_used", {})
         if name not in used:
             raise AttributeError(f"there is no knob {name!r}; there are {', '.join(used)}")
-        return used[name]
+        return _own(used[name])
+
+    @property
+    def start(self) -> dict[str, Value]:
+        """The values as they stood before the first step."""
+        return {name: _own(value) for name, value in self._start.items()}
 
     def turn(self, **values: Value) -> None:
         """Set these for the next step to come. Raises ValueError outside a knob's range, and then turns none."""
-        if unknown := [name for name in values if name not in self.knobs]:
-            raise ValueError(f"there is no knob {unknown[0]!r}; there are {', '.join(self.knobs)}")
-        checked = {name: _within(name, self.knobs[name], value) for name, value in values.items()}
+        checked = self.checked(values)
         with self._lock:
             self._wanted.update(checked)
         for watcher in self._watchers:
             watcher(checked)
+
+    def checked(self, values: dict[str, Any]) -> dict[str, Value]:
+        """The values as plain numbers. Raises ValueError or TypeError for one that its knob cannot take."""
+        if unknown := [name for name in values if name not in self.knobs]:
+            raise ValueError(f"there is no knob {unknown[0]!r}; there are {', '.join(self.knobs)}")
+        return {name: _within(name, self.knobs[name], value) for name, value in values.items()}
 
     def observe(self, watcher: Callable[[dict[str, Value]], None]) -> None:
         """Call watcher({name: value}) after each turn, in the thread that turned."""
@@ -76,7 +86,7 @@ class Knobs:
     def wanted(self) -> dict[str, Value]:
         """The values that the next step will use."""
         with self._lock:
-            return dict(self._wanted)
+            return {name: _own(value) for name, value in self._wanted.items()}
 
     def take(self, step: int) -> dict[str, Value]:
         """What the loop calls before each step: from here on the step uses what is wanted; what changed is logged."""
@@ -97,30 +107,41 @@ class Knobs:
 
 
 def _knob(name: str, given: Knob | Value) -> Knob:
+    if name == "step" or name.startswith("_") or hasattr(Knobs, name) or name in ("knobs", "turns"):
+        raise ValueError(f"a knob cannot be called {name!r}, which Knobs and their log use themselves")
     if isinstance(given, Knob):
-        return given
+        return given._replace(value=_plain(given.value))
     if name not in RANGES:
         raise ValueError(f"the knob {name!r} needs a range, such as {name}=Knob({given}, low=0, high=1); "
                          f"only {', '.join(RANGES)} have one of their own")
-    return Knob(given, *RANGES[name])
+    return Knob(_plain(given), *RANGES[name])
+
+
+def _plain(value: Any) -> Any:
+    """A tensor, array or tuple as a list, a tensor's single number as a number."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _own(value: Value) -> Value:
+    return list(value) if isinstance(value, list) else value
 
 
 def _within(name: str, knob: Knob, value: Any) -> Value:
     """The value as plain numbers, checked against the knob's range."""
-    value = value.tolist() if isinstance(value, Tensor) else value
-    try:
-        numbers = [float(v) for v in value] if isinstance(value, list | tuple) else [float(value)]
-    except (TypeError, ValueError):
-        raise TypeError(f"the knob {name!r} takes a number, got {value!r}") from None
-    if isinstance(knob.value, list | tuple) != isinstance(value, list | tuple):
+    value = _plain(value)
+    numbers = value if isinstance(value, list) else [value]
+    if slips := [v for v in numbers if isinstance(v, bool) or not isinstance(v, Real)]:
+        raise TypeError(f"the knob {name!r} takes a number, got {slips[0]!r}")
+    if isinstance(knob.value, list) != isinstance(value, list):
         raise TypeError(f"the knob {name!r} started as {knob.value!r} and cannot become {value!r}")
-    if isinstance(knob.value, list | tuple) and len(numbers) != len(knob.value):
+    if isinstance(knob.value, list) and len(numbers) != len(knob.value):
         raise ValueError(f"the knob {name!r} has {len(knob.value)} values, one a class, got {len(numbers)}")
     for number in numbers:
         if not (math.isfinite(number) and knob.low <= number <= knob.high):
             raise ValueError(f"the knob {name!r} goes from {knob.low:g} to {knob.high:g}, got {number:g}; "
                              f"{name}=Knob(value, low, high) sets another range")
-    return numbers if isinstance(value, list | tuple) else numbers[0]
+    return [float(v) for v in numbers] if isinstance(value, list) else float(value)
 
 
 def distilling(student: nn.Module, teacher: nn.Module | None, knobs: Knobs) -> Objective:
@@ -213,23 +234,38 @@ def follow(log: dict[str, Any], run: Run) -> Run:
 
     Raises ValueError where the recipe is not the one of the log: other data, batch size, seed, optimizer or knobs.
     """
-    try:
-        said, start, turns, kind, _ = (log[key] for key in ("settings", "start", "turns", "format", "steps"))
-    except (TypeError, KeyError):
-        raise ValueError("this is no log of a run: it lacks format, settings, start, turns or steps; Run.log() makes "
-                         "one, and json.loads reads it from a file") from None
-    if kind != FORMAT:
-        raise ValueError(f"the log has format {kind!r}, and this version of kdlab reads {FORMAT}")
+    said, start, turns, steps = _parts(log)
     if set(start) != set(run.knobs.start):
         raise ValueError(f"the log has the knobs {', '.join(start)}, and this run {', '.join(run.knobs.start)}")
-    again = run._like(start)
+    try:
+        again = run._like(start)
+        for turn in turns:
+            again.knobs.checked({name: value for name, value in turn.items() if name != "step"})
+    except TypeError as error:
+        raise ValueError(f"the log cannot be followed: {error}") from None
     here = again.settings()
     if parted := [key for key in {**here, **said} if here.get(key) != said.get(key)]:
         told = "; ".join(f"{key}: {said.get(key)} in the log, {here.get(key)} here" for key in parted)
         raise ValueError(f"this run is not the one that was logged ({told}); build it with the same recipe")
     again.script = sorted(copy.deepcopy(turns), key=lambda turn: turn["step"])
-    again.until, again.promised = min(int(log["steps"]), again.until), log.get("weights", "")
+    again.until, again.promised = min(steps, again.until), log.get("weights", "")
     return again
+
+
+def _parts(log: dict[str, Any]) -> tuple[dict, dict, list[dict], int]:
+    """The log's settings, start, turns and steps, if it is one."""
+    try:
+        kind, said, start, turns, steps = (log[key] for key in ("format", "settings", "start", "turns", "steps"))
+        if kind != FORMAT:
+            raise ValueError(f"the log has format {kind!r}, and this version of kdlab reads {FORMAT}")
+        sound = isinstance(said, dict) and isinstance(start, dict) and isinstance(steps, int)
+        sound = sound and all(isinstance(turn["step"], int) for turn in turns)
+    except (TypeError, KeyError):
+        sound = False
+    if not sound:
+        raise ValueError("this is no log of a run: format, settings, start, turns (each with its step) or steps is "
+                         "missing or of another kind; Run.log() makes one, and json.loads reads it from a file")
+    return said, start, turns, steps
 
 
 def replay(log: dict[str, Any], run: Run) -> Run:

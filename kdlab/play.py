@@ -64,12 +64,19 @@ class Player:
             self.state = state
 
     def run(self, n: int) -> None:
-        """Take n steps here and now, without a thread; an error is raised."""
-        for _ in range(n):
-            if not self._step():
-                self.state = "ended"
-                break
-        self._draw(self._note())
+        """Take n steps here and now; an error is raised. Where there is a main loop: on it only."""
+        self.forget()
+        with self.between_steps():
+            for _ in range(n):
+                if not self._step():
+                    self.state = "ended"
+                    break
+            self._draw(self._note())
+
+    def forget(self) -> None:
+        """Forget an error, or an end, that need not hold any more."""
+        if self.state != "playing":
+            self.state, self.error = "paused", None
 
     def on_loop(self, action: Callable[[], None]) -> None:
         """Do `action` on the main loop, soon; here and now where there is none."""
@@ -99,7 +106,7 @@ class Player:
 
     async def _play(self) -> None:
         pool = ThreadPoolExecutor(1, thread_name_prefix="kdlab-play")
-        with _interrupt_calls(self.pause):
+        with _interrupts_pause():
             try:
                 under_way = self._loop.run_in_executor(pool, self._chunk)
                 while True:
@@ -132,21 +139,24 @@ class Player:
 
 
 @contextlib.contextmanager
-def _interrupt_calls(action: Callable[[], None]) -> Iterator[None]:
-    """Inside the block the notebook's interrupt button calls `action` also while no cell runs.
+def _interrupts_pause() -> Iterator[None]:
+    """Inside the block the notebook's interrupt button pauses what plays also while no cell runs.
 
     ipykernel ignores the signal between cells; only there do we listen, so that a cell's own interrupt is a cell's.
     """
-    ours = None
     with contextlib.suppress(ValueError):  # not the main thread
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            ours = lambda *_: action()  # noqa: E731
-            signal.signal(signal.SIGINT, ours)
+            signal.signal(signal.SIGINT, _pause_what_plays)
     try:
         yield
     finally:
-        if ours is not None and signal.getsignal(signal.SIGINT) is ours:
+        if signal.getsignal(signal.SIGINT) is _pause_what_plays:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _pause_what_plays(*_) -> None:
+    if Player.playing_now is not None:
+        Player.playing_now.pause()
 
 
 def told(error: BaseException) -> str:
@@ -159,4 +169,5 @@ def told(error: BaseException) -> str:
 
 def _library(filename: str) -> bool:
     path = Path(filename)
-    return "site-packages" in path.parts or Path(__file__).parent in path.parents or "lib" in path.parts
+    inside = {"site-packages", "lib"} & set(path.parts)
+    return filename.startswith("<frozen") or bool(inside) or Path(__file__).parent in path.parents

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from kdlab import losses, metrics
@@ -90,7 +91,7 @@ def outcomes(values: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None
         mean = float(np.mean(each))
         ax.barh(row, mean, color=colour, alpha=0.45, height=0.6)
         ax.plot(each, [row] * len(each), "o", color=colour, markeredgecolor="white")
-        ax.text(max(each), row, f"   {mean:.0f}", va="center", fontweight="bold")
+        ax.text(max(each), row, f"   {mean:.0f}" if mean >= 100 else f"   {mean:.3g}", va="center", fontweight="bold")
     ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, xlim=(0, None))
     ax.margins(x=0.12)
     ax.invert_yaxis()
@@ -99,16 +100,19 @@ def outcomes(values: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None
 
 
 def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, *, log_x: bool = False,
-          log_y: bool = False, mark: float | None = None, ax: Axes | None = None) -> Axes:
-    """One line per name over x. mark: an x to draw a dotted line at."""
+          log_y: bool = False, mark: float | Sequence[float] = (), ax: Axes | None = None) -> Axes:
+    """One line per name over x. mark: where on x to draw a dotted line, or several."""
     ax = _axes(ax, 6.5, 3.4)
     for name, values in series.items():
         ax.plot(x, np.asarray(values.cpu() if isinstance(values, Tensor) else values), linewidth=2, label=name)
-    if mark is not None:
-        ax.axvline(mark, color=OTHER, linestyle=":")
+    for place in np.atleast_1d(mark):
+        ax.axvline(place, color=OTHER, linestyle=":")
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
-    if log_x:
-        ax.xaxis.set_major_formatter("{x:g}")
+    for axis in [ax.xaxis] * log_x + [ax.yaxis] * log_y:
+        axis.set_major_formatter("{x:g}")
+        if axis.get_view_interval()[1] < 30 * axis.get_view_interval()[0]:  # else powers of ten are enough
+            axis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axis.set_minor_formatter("{x:g}")
     ax.legend(frameon=False)
     return ax
 

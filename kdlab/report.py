@@ -54,6 +54,7 @@ COURSE = [
     ("00", "Start here", "00_start_here", "What is this, does my machine work, and one distillation in a minute"),
     ("01", "Soft targets", "01_soft_targets", "What does a temperature show that a label hides?"),
     ("02", "The loss", "02_the_loss", "Why T², how much of each term, and why is matching logits the hot limit?"),
+    ("03", "Live distillation", "03_live_distillation", "What happens if I turn the knobs while the student learns?"),
 ]
 
 

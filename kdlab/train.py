@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from kdlab import losses, machine, models
 from kdlab.randomness import for_a_step, mix
 
+HOW = ("foreach", "fused", "capturable", "differentiable")  # how an optimizer computes, not what
+
 Objective = Callable[..., dict[str, Tensor]]  # a batch → named, already weighted scalars, such as {"ce": …, "kd": …}
 Data = tuple[Tensor, ...]  # what goes together case by case: (x, y), or (x, y, teacher's logits)
 
@@ -154,8 +156,8 @@ class Training:
 
     def settings(self) -> dict:
         """What makes this training itself, as plain values: the numbers, the optimizer, the schedule, a data digest."""
-        own = {key: value for key, value in self.optimizer.defaults.items()
-               if key != "lr" and isinstance(value, bool | int | float | tuple | None)}
+        own = {key: value for key, value in self.optimizer.defaults.items() if key not in ("lr", *HOW)
+               and value and isinstance(value, bool | int | float | tuple)}  # fmt: skip
         return {**self._begun_with, "schedule": [self.schedule(i / 8) for i in range(9)],
                 "optimizer": f"{type(self.optimizer).__name__} {own}", "data": _sample(self.data)}
 

@@ -91,7 +91,7 @@ class Live(w.VBox):
         first = metrics.logits(self.runs["A"].student, self.x[rows])
         asked = {"teacher": self.teacher[rows]} if self.teacher is not None else {}
         half = {"flex": "1 1 0", "min_width": "0", "width": "auto"}
-        self.errors = Curves(x_label="step", y_label="test errors, per cent", y_min=0.0, title="who errs how often",
+        self.errors = Curves(x_label="step", y_label="test errors, per cent", log_y=True, title="who errs how often",
                              height=320, layout=w.Layout(**half))  # fmt: skip
         self.losses = Curves(x_label="step", y_label="loss term, nats", log_y=True, title="the terms of the loss",
                              height=320, layout=w.Layout(**half))  # fmt: skip
@@ -119,7 +119,8 @@ class Live(w.VBox):
         bias = [w.HBox([self.classes, self.controls["bias"]])] if "bias" in self.controls else []
         sliders = [slider for name, slider in self.controls.items() if name != "bias"]
         pictures = [piece for piece in (self.image, self.bars) if piece is not None]
-        seen = w.VBox([self.case, w.HBox(pictures)], layout=w.Layout(flex="1 1 0", min_width="0"))
+        seen = w.VBox([self.case, w.HBox(pictures, layout=w.Layout(grid_gap="16px"))],
+                      layout=w.Layout(flex="1 1 0", min_width="0"))  # fmt: skip
         few = [self.confusion] if len(self.names) <= 30 else []  # more cells than one can read, or a browser draw
         buttons = [self.buttons[name] for name in ("play", "pause", "step", "reset", "fork")]
         return [w.HBox([*buttons, self.all_play, self.active], layout=w.Layout(**line)), self.status,
@@ -150,13 +151,16 @@ class Live(w.VBox):
 
     def advance(self, n: int) -> None:
         """Take n steps (of each run, where all play) here and now; an error is raised."""
-        self.player.run(n * len(self._playing()))
+        left = [max(0, run.until - run.number) for run in self._playing().values()]
+        self.player.run(sum(min(n, some) for some in left) + (max(left) < n))  # one more, to find that it ended
 
     def reset(self) -> None:
         """Begin the active run again, its knobs where they began."""
         with self.player.between_steps():
             name = self.active.value
             self.runs[name] = self.runs[name].anew()
+            self._terms.pop(name, None)
+            self.player.forget()
             for curves in (self.errors, self.losses):
                 curves.drop(*[line for line in curves.lines() if line.split(":")[0] == name])
             self._refresh()
@@ -169,11 +173,14 @@ class Live(w.VBox):
     def save(self) -> None:
         """Write the active run's log as JSON to `file`, and its weights beside it."""
         with self.player.between_steps():
-            run, path = self.runs[self.active.value], Path(self.file.value).expanduser()
+            run = self.runs[self.active.value]
             try:
+                path = Path(self.file.value).expanduser()
+                if path.suffix == ".safetensors":
+                    raise ValueError(f"{path.name} would be the weights' own file")
                 store.save(path.with_suffix(".safetensors"), run.student.state_dict(), {"log": run.log()})
                 store.write(path, (json.dumps(run.log(), indent=1) + "\n").encode())
-            except OSError as error:
+            except (OSError, ValueError, RuntimeError) as error:  # no such folder, no such name, no such home
                 said = f"nothing was saved: {error}; name another file beside Save log"
             else:
                 said = f"{len(run.knobs.turns)} turns and {run.number:,} steps saved in {path.resolve()}"
@@ -266,6 +273,8 @@ class Live(w.VBox):
         logits = metrics.logits(run.student, self.x)
         if "bias" in run.knobs.knobs:
             logits = logits + torch.tensor(run.knobs.wanted()["bias"], device=logits.device)
+        if not logits.isfinite().all():  # a rate broke it, as its next step will say: it knows nothing any more
+            logits = torch.zeros_like(logits)
         return {"step": run.number, "errors": metrics.errors(logits, self.y), "shown": logits[self.shown],
                 "confusion": metrics.confusion(logits, self.y)}
 
