@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import chromium
 import nbformat
+from jupyter_client import BlockingKernelClient
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import Locator, Page, sync_playwright
@@ -143,3 +144,27 @@ def latencies(page: Page, panel: Locator, presses: int) -> list[float]:
         page.wait_for_timeout(80)
     page.wait_for_timeout(500)
     return page.evaluate("window.latencies")
+
+
+@contextlib.contextmanager
+def kernel(page: Page, folder: Path) -> Iterator[Callable[[str], str]]:
+    """Yields a function that runs code in the kernel of the open notebook, as one more cell, and returns its print.
+
+    folder: the one that `lab` was given. It goes on to work when the page is closed.
+    """
+    name = page.evaluate("window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.id")
+    client = BlockingKernelClient(connection_file=str(folder / "data" / "runtime" / f"kernel-{name}.json"))
+    client.load_connection_file()
+    client.start_channels()
+
+    def ask(code: str) -> str:
+        said = []
+        heard = lambda message: said.append(message["content"].get("text", ""))  # noqa: E731
+        reply = client.execute_interactive(code, store_history=False, timeout=60, output_hook=heard)
+        assert reply["content"]["status"] == "ok", reply["content"]
+        return "".join(said).strip()
+
+    try:
+        yield ask
+    finally:
+        client.stop_channels()

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -219,14 +220,16 @@ class Live(w.VBox):
     def _turn(self, name: str, value: float) -> None:  # in any thread
         run = self.runs[self.active.value]
         knob = run.knobs.knobs[name]
-        run.knobs.turn(**{name: min(max(value, knob.low), knob.high)})
-        self.player.on_loop(self._say)
+        if _moved(self.controls[name], run.knobs.wanted()[name], value):
+            run.knobs.turn(**{name: min(max(value, knob.low), knob.high)})
+            self.player.on_loop(self._say)
 
     def _turn_bias(self, value: float) -> None:
-        bias = list(self.runs[self.active.value].knobs.wanted()["bias"])
-        bias[self.classes.value] = value
-        self.runs[self.active.value].knobs.turn(bias=bias)
-        self.player.on_loop(self._look_again)
+        bias = self.runs[self.active.value].knobs.wanted()["bias"]
+        if _moved(self.controls["bias"], bias[self.classes.value], value):
+            bias[self.classes.value] = value
+            self.runs[self.active.value].knobs.turn(bias=bias)
+            self.player.on_loop(self._look_again)
 
     def _look_again(self) -> None:
         if self.player.state != "playing":
@@ -316,7 +319,9 @@ class Live(w.VBox):
     def _set_sliders(self) -> None:
         wanted = self.runs[self.active.value].knobs.wanted()
         for name, slider in self.controls.items():
-            slider.value = wanted["bias"][self.classes.value] if name == "bias" else wanted[name]
+            value = wanted["bias"][self.classes.value] if name == "bias" else wanted[name]
+            with slider.hold_sync():
+                _stand(slider, self.runs["A"].knobs.knobs[name], value)
         self.bars.T = wanted.get("T", 1.0)
         self._look_again()
         self._say()
@@ -369,10 +374,29 @@ def _slider(name: str, knob: Knob) -> w.Widget:
     said = {"T": "temperature T", "lr": "learning rate", "alpha": "weight alpha"}.get(name, name)
     common = {"description": said, "style": WIDE, "layout": w.Layout(width="100%")}
     if knob.log:
-        low, high = (torch.tensor([knob.low, knob.high], dtype=torch.float64).log10()).tolist()
-        return w.FloatLogSlider(knob.value, base=10, min=low, max=high, step=0.05, readout_format=".3g", **common)
-    return w.FloatSlider(knob.value, min=knob.low, max=knob.high, step=(knob.high - knob.low) / 100,
-                         readout_format=".3g", **common)  # fmt: skip
+        slider = w.FloatLogSlider(base=10, min=math.log10(knob.low), max=math.log10(knob.high), step=0.05,
+                                  value=knob.value, readout_format=".3g", **common)  # fmt: skip
+    else:
+        slider = w.FloatSlider(knob.value, min=knob.low, max=knob.high, step=(knob.high - knob.low) / 100,
+                               readout_format=".3g", **common)  # fmt: skip
+    _stand(slider, knob, knob.value)
+    return slider
+
+
+def _stand(slider: w.Widget, knob: Knob, value: float) -> None:
+    """Put the slider to value, and its steps so that value is one of them: a page moves it to the nearest step, and
+    that would turn the knob."""
+    place = math.log10 if knob.log else float
+    low, high, at = place(knob.low), place(knob.high), place(value)
+    slider.min, slider.max = low, high
+    slider.value = value
+    slider.min = at - slider.step * math.floor((at - low) / slider.step + 1e-9)
+
+
+def _moved(slider: w.Widget, before: float, after: float) -> bool:
+    """Whether a hand moved it; what is less than a hundredth of a step is the page's rounding."""
+    place = math.log10 if isinstance(slider, w.FloatLogSlider) else float
+    return abs(place(after) - place(before)) > 0.01 * slider.step
 
 
 def _table(runs: dict[str, Run], errors: dict[str, int], verdicts: dict[Run, str], n: int) -> str:
