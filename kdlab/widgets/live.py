@@ -20,7 +20,7 @@ from .panels import WIDE
 from .pieces import JS, Bars, Curves, Digit, Matrix
 
 LETTERS = "ABCDEF"  # one a run; six lines are as many as one can tell apart
-SPARE = 20  # the errors are measured so seldom that it takes a twentieth of the time
+SPARE = 40  # the errors are measured so seldom that it takes a fortieth of the time
 FREE = {"overflow": "hidden", "width": "100%"}
 
 
