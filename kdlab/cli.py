@@ -1,6 +1,7 @@
 """The command line: `kdlab lab` opens the course, `kdlab run` runs it, `kdlab data` fetches data sets."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -12,20 +13,22 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Knowledge distillation, live.")
-FIRST = "00_start_here.ipynb"
+FIRST, LIVE = "00_start_here.ipynb", "03_live_distillation.ipynb"
 
 
 @app.command()
-def lab(notebook: str = FIRST, port: int = 8888, no_browser: bool = False) -> None:
+def lab(
+    notebook: Annotated[str, typer.Option(help="to open first: its name or number")] = "",
+    app: Annotated[bool, typer.Option(help="as a page without code, for a projector; 03 if none is named")] = False,
+    port: int = 8888,
+    no_browser: bool = False,
+) -> None:
     """Open JupyterLab on the course; without a screen it prints its address and stays."""
-    folder = notebooks_folder()
-    if not (folder / notebook).exists():
-        there = ", ".join(sorted(path.name for path in folder.glob("*.ipynb")))
-        raise ValueError(f"no notebook {notebook!r} in {folder}; there are {there}")
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", f"--port={port}",
-               f"--LabApp.default_url=/lab/tree/{notebook}"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # a container's user; the server listens to this machine alone
+    from kdlab import course
+
+    path = course.find(notebooks_folder(), [notebook or (LIVE if app else FIRST)])[0]
+    command = _app(path) if app else _lab(path)
+    command += [f"--port={port}"]
     if no_browser or not _has_screen():
         command.append("--no-browser")
         print("No screen here: open the address below in a browser on this machine. Ctrl-C ends it.", flush=True)
@@ -33,6 +36,28 @@ def lab(notebook: str = FIRST, port: int = 8888, no_browser: bool = False) -> No
         os.execv(command[0], command)
     with contextlib.suppress(KeyboardInterrupt):
         raise typer.Exit(subprocess.run(command).returncode)
+
+
+def _lab(path: Path) -> list[str]:
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={path.parent}",
+               f"--LabApp.default_url=/lab/tree/{path.name}"]  # fmt: skip
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # a container's user; the server listens to this machine alone
+    return command
+
+
+def _app(path: Path) -> list[str]:
+    from kdlab import course
+
+    if importlib.util.find_spec("voila") is None:
+        raise ValueError("the app is served by voila, which is not installed here; `pip install voila` brings it")
+    copy = course.for_projector(path, path.parent.parent / "build" / "app")
+    places = [str(Path(__file__).parent / "widgets" / "page"), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(places)  # where voila looks for our template
+    return [sys.executable, "-m", "voila", str(copy), "--Voila.ip=127.0.0.1", "--template=projector",
+            "--strip_sources=True", "--theme=light",
+            "--show_tracebacks=True", f"--Voila.connection_dir_root={copy.parent}",
+            "--MappingKernelManager.cull_idle_timeout=300"]  # of a page that is gone; an open one stays
 
 
 @app.command()

@@ -85,6 +85,25 @@ def to_html(notebook: Path, folder: Path) -> Path:
     return target
 
 
+def for_projector(path: Path, folder: Path) -> Path:
+    """A copy of a notebook in `folder` for a class that looks on: without the cells tagged `aside` (what takes long, or
+    is to be read alone) and without links to other notebooks. What lies beside the notebook comes with it.
+    """
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "aside" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\[([^]]+)\]\(\w+\.ipynb\)", r"\1", cell.source)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for beside in path.parent.glob(f"{path.stem[:2]}_*.json"):
+        shutil.copy(beside, folder)
+    nbformat.write(notebook, folder / path.name)
+    return folder / path.name
+
+
 def with_mathml(markdown: str) -> str:
     """The text with its $…$ and $$…$$ as MathML, which browsers draw without MathJax; `code` stays as it is."""
     from latex2mathml.converter import convert

@@ -163,7 +163,7 @@ class Run:
     """
 
     def __init__(self, build: Callable[[], nn.Module], data: train.Data,
-                 objective: Callable[[nn.Module, Knobs], Objective], knobs: Knobs, *, epochs: int = 1000,
+                 objective: Callable[[nn.Module, Knobs], Objective], knobs: Knobs, *, epochs: int = 100_000,
                  **settings):
         if "lr" not in knobs.knobs:
             raise ValueError("a run needs the knob lr, its learning rate, such as Knobs(lr=1e-3, T=4.0)")

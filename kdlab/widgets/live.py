@@ -50,7 +50,7 @@ class Live(w.VBox):
         if len(set(lengths)) > 1:
             raise ValueError(f"test cases, labels and teacher's logits of them are as many each, got {lengths}")
         self._terms: dict[str, list[dict[str, Tensor]]] = {}  # of the steps since the last note, by run
-        self._measured_at, self._cost = -1e9, 0.0
+        self._measured_at, self._cost, self._looks = -1e9, 0.0, 0  # looks come often at first
         self._counts: dict[str, int] = {}  # each run's last errors
         self._verdicts: dict[Run, str] = {}  # of followed logs
         self._said, self._rate, self._drawn_at = "", 0.0, time.perf_counter()
@@ -60,6 +60,7 @@ class Live(w.VBox):
         super().__init__(self._rows(), layout=w.Layout(max_width="1120px", grid_gap="8px", **FREE))
         self.add_class("kd-panel")
         self._refresh()
+        self.errors.flush()  # a page that opens sees what was sent before it only if it was kept
 
     # ---- what one sees
 
@@ -265,10 +266,11 @@ class Live(w.VBox):
             noted["terms"][name] = (self.runs[name].number, means)
             noted["steps"] += len(rows)
         now = time.perf_counter()
-        due = now - self._measured_at > max(0.4, SPARE * self._cost)
+        due = now - self._measured_at > max(0.4, SPARE * self._cost) * min(1, self._looks / 10)
         if measure or due or self.player.state != "playing":
             noted["measured"] = {name: self._measure(run) for name, run in self.runs.items()
                                  if measure or name in taken or name not in self._counts}  # fmt: skip
+            self._looks += 1
             self._measured_at, self._cost = time.perf_counter(), time.perf_counter() - now
         return noted
 
@@ -312,7 +314,7 @@ class Live(w.VBox):
 
     def _refresh(self) -> None:
         """Another run, or another active one: sliders, table and pictures as it stands."""
-        self._counts = {}
+        self._counts, self._looks = {}, 0
         self._show(self._note(measure=True))
         self._set_sliders()
 
