@@ -11,7 +11,8 @@ BLOCK = re.compile(r"(<!-- results: (?P<name>\w+) -->\n).*?(\n<!-- end -->)", re
 
 def fill(text: str, results: Path) -> str:
     """`text` with each block from `<!-- results: NAME -->` to `<!-- end -->` made anew from the files in results."""
-    makers = {"teacher": _teacher, "minutes": _minutes, "speed": _speed, "sliders": _sliders}
+    makers = {"teacher": _teacher, "minutes": _minutes, "speed": _speed, "sliders": _sliders,
+              "live": _live}  # fmt: skip
 
     def made(match: re.Match) -> str:
         if match["name"] not in makers:
@@ -83,3 +84,22 @@ def _sliders(results: Path) -> str:
     median = sorted(row["median_ms"] for row in rows)[len(rows) // 2]
     return (f"From key press to changed picture, over the {len(rows)} temperature sliders of the notebooks, "
             f"{rows[0]['presses']} presses each: median {median} ms, slowest slider's 95th percentile {worst} ms.")
+
+
+def _live(results: Path) -> str:
+    record = _read(results / "live.json")
+    rows = record["by_minute"]
+    pressed, turned = (sum(row[key] for row in rows) for key in ("presses", "turns"))
+    first, last = rows[0], rows[-1]
+    return (f"{record['minutes']:.0f} minutes of play in Chromium, the temperature turned {pressed} times: {turned} of "
+            f"the turns were used by a minibatch. From key press to the new value in the panel's line: median "
+            f"{_median(rows, 'echo_ms', 'median'):.0f} ms, 95th percentile of the slowest minute "
+            f"{max(row['echo_ms']['p95'] for row in rows):.0f} ms; to the first minibatch that used it: "
+            f"{_median(rows, 'obeyed_ms', 'median'):.0f} and {max(row['obeyed_ms']['p95'] for row in rows):.0f} ms. "
+            f"With the panel open a student trains at {record['share']:.0%} of the bare loop's speed. The kernel held "
+            f"{first['kernel_mb']:,} MB after the first minute and {last['kernel_mb']:,} MB after the last. "
+            f"{_machine(record)}.")  # fmt: skip
+
+
+def _median(rows: list[dict], key: str, what: str) -> float:
+    return sorted(row[key][what] for row in rows)[len(rows) // 2]

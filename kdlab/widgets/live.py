@@ -266,7 +266,7 @@ class Live(w.VBox):
             noted["terms"][name] = (self.runs[name].number, means)
             noted["steps"] += len(rows)
         now = time.perf_counter()
-        due = now - self._measured_at > max(0.4, SPARE * self._cost) * min(1, self._looks / 10)
+        due = now - self._measured_at > max(0.4, SPARE * self._cost) * min(1, self._looks / 5)
         if measure or due or self.player.state != "playing":
             noted["measured"] = {name: self._measure(run) for name, run in self.runs.items()
                                  if measure or name in taken or name not in self._counts}  # fmt: skip
