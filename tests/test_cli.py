@@ -21,7 +21,7 @@ def kdlab(*words: str, cwd=ROOT, **environ) -> subprocess.CompletedProcess:
     (("run", "99"), "no notebook is called '99'; there are 00_start_here"),
     (("run", "00", "--profile", "tiny"), "no profile is called 'tiny'"),
     (("data", "fashion_mnist"), "did you mean 'fashion-mnist'?"),
-    (("lab", "--notebook", "nope.ipynb"), "no notebook 'nope.ipynb'"),
+    (("lab", "--notebook", "nope.ipynb"), "no notebook is called 'nope.ipynb'"),
 ])  # fmt: skip
 def test_a_slip_is_answered_in_a_line(words, said):
     answer = kdlab(*words)
