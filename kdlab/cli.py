@@ -96,10 +96,21 @@ def _keep(rows: list[dict], path: Path) -> None:
 
 
 @app.command()
-def report() -> None:
-    """Write the README's numbers anew from results/."""
+def report(
+    as_json: Annotated[bool, typer.Option("--json", help="print the claims as JSON, and write nothing")] = False,
+) -> None:
+    """The paper's claims beside what was measured, as build/html/report.html; and the README's numbers anew."""
+    from kdlab import page, paper
     from kdlab import report as made
 
+    rows = paper.judged(paper.records())
+    if as_json:
+        print(json.dumps([{key: row[key] for key in row if key not in ("says", "record")} for row in rows], indent=1))
+        return
+    folder = Path("build") / "html"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(page.of(rows, folder), encoding="utf-8")
+    print(f"{folder / 'report.html'}: {page.counted(rows)}")
     readme = notebooks_folder().parent / "README.md"
     readme.write_text(made.fill(readme.read_text(encoding="utf-8"), readme.parent / "results"), encoding="utf-8")
 

@@ -18,7 +18,7 @@ def softened(logits: Tensor, T: float = 4.0) -> Tensor:
 
     Hinton, Vinyals & Dean 2015, arXiv:1503.02531, eq. 1.
     """
-    return F.softmax(_wide(logits) / temperature(T), dim=-1)
+    return F.softmax(wide(logits) / temperature(T), dim=-1)
 
 
 def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 4.0) -> Tensor:
@@ -56,7 +56,7 @@ def label(student_logits: Tensor, y: Tensor) -> Tensor:
         raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but the student has "
                          f"{student_logits.shape[1]} classes, 0 to {student_logits.shape[1] - 1}")
     _sane(student_logits, "student")
-    return F.cross_entropy(_wide(student_logits), y.long())
+    return F.cross_entropy(wide(student_logits), y.long())
 
 
 def two_terms(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0,
@@ -107,7 +107,7 @@ def ensemble(member_logits: Tensor, T: float = 4.0, mean: Literal["arithmetic", 
         raise ValueError(f"member logits must have the shape (members, batch, classes), at least one of each, got "
                          f"{came}; put the members together with torch.stack")
     _sane(member_logits, "ensemble")
-    members, T = _wide(member_logits), temperature(T)
+    members, T = wide(member_logits), temperature(T)
     if mean == "geometric":
         return members.mean(dim=0)
     if mean == "arithmetic":
@@ -143,7 +143,7 @@ def _checked(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     _not_empty(student)
     _sane(student, "student")
     _sane(teacher, "teacher")
-    return _wide(student), _wide(teacher.detach())  # a teacher does not learn from its student
+    return wide(student), wide(teacher.detach())  # a teacher does not learn from its student
 
 
 def _not_empty(logits: Tensor) -> None:
@@ -158,7 +158,8 @@ def _sane(logits: Tensor, whose: str) -> None:
                          "learning rate that is too high (try a tenth of it), else look for NaN in the images")
 
 
-def _wide(logits: Tensor) -> Tensor:
+def wide(logits: Tensor) -> Tensor:
+    """Half-precision logits as single, others as they are."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 

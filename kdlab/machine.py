@@ -66,6 +66,15 @@ def threads(n: int | None = None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
+def bfloat16(wanted: bool = True) -> torch.autocast:
+    """Matrix products inside the block in bfloat16, weights and sums in single precision, where `wanted`.
+
+    Two to three times as fast where the processor knows the type, and far slower on one that does not.
+    """
+    # Without torch's cache of rounded weights, which would keep the first ones while the real ones learn.
+    return torch.autocast(device().type, torch.bfloat16, enabled=wanted, cache_enabled=False)
+
+
 def describe() -> dict[str, str | int]:
     """What a number should carry: processor, cores, threads, device and versions, as JSON values."""
     chosen = device()

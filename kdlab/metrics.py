@@ -42,6 +42,28 @@ def confusion(predicted_logits: Tensor, y: Tensor) -> Tensor:
     return torch.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
+def calibration(predicted_logits: Tensor, y: Tensor, bins: int = 10) -> Tensor:
+    """(bins, 3): the mean confidence, the accuracy and the number of cases, by confidence in bins of equal width.
+
+    Confidence is the probability of the chosen class at T = 1. Bins without a case hold zeros.
+    """
+    confidence = losses.softened(predicted_logits.double(), 1.0).amax(dim=1)
+    right = (_chosen(predicted_logits) == y).double()
+    place = (confidence * bins).long().clamp(max=bins - 1)
+    cases = torch.bincount(place, minlength=bins).double()
+    sums = [torch.bincount(place, weights=values, minlength=bins) for values in (confidence, right)]
+    return torch.stack([*(each / cases.clamp(min=1) for each in sums), cases], dim=1)
+
+
+def calibration_error(predicted_logits: Tensor, y: Tensor, bins: int = 10) -> float:
+    """Mean over the cases of |confidence - accuracy| of their bin, in [0, 1]: 0 is a net as sure as it may be.
+
+    Guo et al. 2017, arXiv:1706.04599, eq. 3 (expected calibration error).
+    """
+    confidence, accuracy, cases = calibration(predicted_logits, y, bins).unbind(dim=1)
+    return ((confidence - accuracy).abs() * cases).sum().item() / len(y)
+
+
 def entropy(probabilities: Tensor) -> Tensor:
     """Entropy in bits of each row (…, classes) of probabilities; log2(classes) is a row that knows nothing."""
     return -torch.special.xlogy(probabilities, probabilities).sum(dim=-1) / torch.log(torch.tensor(2.0))

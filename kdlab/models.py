@@ -76,9 +76,9 @@ def n_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def constrained(model: nn.Module) -> list[MaxNormLinear]:
-    """The layers of `model` that must be constrained after every step."""
-    return [layer for layer in model.modules() if isinstance(layer, MaxNormLinear)]
+def constrained(model: nn.Module) -> list[nn.Module]:
+    """The layers of `model` that must be constrained after every step: those that have a method for it."""
+    return [layer for layer in model.modules() if callable(getattr(layer, "constrain", None))]
 
 
 @contextlib.contextmanager

@@ -149,6 +149,39 @@ def matrix(values: Tensor, names: Sequence[str], xlabel: str, ylabel: str, ax: A
     return ax
 
 
+def heat(values: Sequence[Sequence[float]], rows: Sequence, columns: Sequence, ylabel: str, xlabel: str,
+         mark: Sequence[int] = (), ax: Axes | None = None) -> Axes:
+    """A table as colours with its figures, each row's colours by itself. mark: the column to frame in each row."""
+    ax = _axes(ax, 1.6 + 0.62 * len(columns), 1.1 + 0.5 * len(rows))
+    table = np.asarray(values, dtype=float)
+    low, high = np.nanmin(table, axis=1, keepdims=True), np.nanmax(table, axis=1, keepdims=True)
+    shade = (table - low) / np.where(high > low, high - low, 1)
+    ax.imshow(shade, cmap="cividis_r", aspect="auto")
+    for (i, j), value in np.ndenumerate(table):
+        if np.isfinite(value):
+            ax.text(j, i, f"{value:.3g}" if value < 1000 else f"{value:.0f}", ha="center", va="center", fontsize=9,
+                    color="white" if shade[i, j] > 0.5 else "black")
+    for i, j in enumerate(mark):
+        ax.add_patch(plt.Rectangle((j - 0.47, i - 0.45), 0.94, 0.9, fill=False, edgecolor=TEACHER, linewidth=2.5))
+    ax.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=rows, xlabel=xlabel,
+           ylabel=ylabel)
+    ax.grid(visible=False)
+    return ax
+
+
+def reliability(bins: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
+    """Accuracy against confidence, a line a net, from `metrics.calibration`; the larger a dot, the more cases."""
+    ax = _axes(ax, 4.4, 4)
+    ax.plot([0, 1], [0, 1], color=OTHER, linestyle=":")
+    for colour, (name, table) in zip((ALONE, STUDENT, TEACHER, *CYCLE[2:]), bins.items(), strict=False):
+        confidence, accuracy, cases = table[table[:, 2] > 0].cpu().unbind(dim=1)
+        ax.plot(confidence, accuracy, color=colour, label=name)
+        ax.scatter(confidence, accuracy, s=8 + 60 * (cases / cases.sum()).sqrt(), color=colour)
+    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    ax.legend(frameon=False)
+    return ax
+
+
 def _axes(ax: Axes | None, width: float, height: float) -> Axes:
     if ax is not None:
         return ax

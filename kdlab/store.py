@@ -89,6 +89,11 @@ def result(name: str, settings: dict, compute: Callable[[], Any]) -> Any:
         return _kept(about, compute, dict, lambda state: None)["value"]
 
 
+def checkpoint(name: str, settings: dict) -> Path:
+    """Where a training of these settings may keep itself while it runs, for `train.fit(…, checkpoint=…)`."""
+    return folder() / f"{name}.{_key(name, settings)}.checkpoint"
+
+
 def packaged(name: str) -> tuple[dict[str, Tensor], dict]:
     """Weights and record of a net that comes with kdlab, verified."""
     return load(Path(__file__).with_name("teachers") / f"{name}.safetensors")

@@ -6,20 +6,25 @@
     fit(student, (x, y), objective, epochs=5, lr=1e-3)                     # or just run it to the end
 """
 
+import contextlib
 import copy
-import hashlib
 import math
+import os
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from kdlab import losses, machine, models
+from kdlab.data.tensors import digest
 from kdlab.randomness import for_a_step, mix
 
+SECONDS_BETWEEN_CHECKPOINTS = 60
 HOW = ("foreach", "fused", "capturable", "differentiable")  # how an optimizer computes, not what
 
 Objective = Callable[..., dict[str, Tensor]]  # a batch → named, already weighted scalars, such as {"ce": …, "kd": …}
@@ -34,11 +39,14 @@ class Step(NamedTuple):
     terms: dict[str, Tensor]
 
 
-def batches(data: Data, size: int, seed: int, epoch: int) -> list[Tensor]:
+def batches(data: Data, size: int, seed: int | Sequence[int], epoch: int) -> list[Tensor]:
     """The case numbers of each shuffled minibatch of an epoch, on the data's device; the last one may be short.
 
-    They depend on the seed and the epoch alone, so that a training can be taken up in the middle.
+    They depend on the seed and the epoch alone, so that a training can be taken up in the middle. Several seeds, one
+    for each of the nets that `kdlab.many` trains at once, give (seeds, size) case numbers.
     """
+    if isinstance(seed, Sequence):
+        return [torch.stack(each) for each in zip(*(batches(data, size, one, epoch) for one in seed), strict=True)]
     rng = torch.Generator().manual_seed(mix(seed, epoch))
     return list(torch.randperm(len(data[0]), generator=rng).to(data[0].device).split(size))
 
@@ -80,7 +88,7 @@ class Training:
     """
 
     def __init__(self, model: nn.Module, data: Data, objective: Objective, *, epochs: int, lr: float,
-                 batch_size: int = 128, seed: int = 0, schedule: Callable[[float], float] = cosine,
+                 batch_size: int = 128, seed: int | Sequence[int] = 0, schedule: Callable[[float], float] = cosine,
                  optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = adam):
         _check(model, data, epochs, lr, batch_size)
         self.model, self.data, self.objective = model, tuple(data), objective
@@ -88,6 +96,7 @@ class Training:
         self.optimizer = optimizer([p for p in model.parameters() if p.requires_grad], lr)
         self.steps_an_epoch = math.ceil(len(data[0]) / batch_size)
         self.number = 0  # of the step to come
+        self._seeds = list(seed) if isinstance(seed, Sequence) else [seed]
         self._ratios = [group["lr"] / lr if lr else 1.0 for group in self.optimizer.param_groups]
         self._stay_in_eval = [module for module in model.modules() if model.training and not module.training]
         self._constrained = models.constrained(model)
@@ -105,7 +114,7 @@ class Training:
             self.model.eval()
             raise StopIteration
         epoch, position = divmod(self.number, self.steps_an_epoch)
-        with machine.threads(), for_a_step(mix(self.seed, epoch, position), self.data[0].device):
+        with machine.threads(), for_a_step(mix(*self._seeds, epoch, position), self.data[0].device):
             if epoch != self._epoch:
                 self._batches, self._epoch = batches(self.data, self.batch_size, self.seed, epoch), epoch
             batch = tuple(tensor[self._batches[position]] for tensor in self.data)
@@ -159,27 +168,64 @@ class Training:
         own = {key: value for key, value in self.optimizer.defaults.items() if key not in ("lr", *HOW)
                and value and isinstance(value, bool | int | float | tuple)}  # fmt: skip
         return {**self._begun_with, "schedule": [self.schedule(i / 8) for i in range(9)],
-                "optimizer": f"{type(self.optimizer).__name__} {own}", "data": _sample(self.data)}
+                "optimizer": f"{type(self.optimizer).__name__} {own}", "data": digest(self.data)}
 
 
-def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "",
+def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "", checkpoint: Path | None = None,
         **settings) -> list[dict[str, float]]:
     """Run a `Training` to its end; return one row of mean terms per epoch, {"epoch": 0, "ce": …, "kd": …}.
 
     progress: a name to show beside a progress bar; no name, no bar. settings: as for `Training`.
+    checkpoint: a file that keeps the training after the epochs that end a minute or more apart, and is deleted at
+    the end; where it is there at the beginning, the training goes on from it.
     Raises FloatingPointError when the loss is no longer a number.
     """
     from tqdm.auto import tqdm  # here, because in a notebook it imports widgets
 
     training = Training(model, data, objective, **settings)
-    history: list[dict[str, float]] = []
+    history: list[dict[str, float]] = _take_up(training, checkpoint)
     rows: list[dict[str, Tensor]] = []
-    for step in tqdm(training, desc=progress, disable=not progress, unit="step", leave=False):
+    kept = time.monotonic()
+    bar = tqdm(training, desc=progress, disable=not progress, unit="step", leave=False, initial=training.number)
+    for step in bar:
         rows.append(step.terms)
         if len(rows) == training.steps_an_epoch:
             history.append(_means(step.epoch, rows))
             rows = []
+            if checkpoint and time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS:
+                _keep(checkpoint, {"state": training.state(), "history": history})
+                kept = time.monotonic()
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
     return history
+
+
+def _take_up(training: Training, checkpoint: Path | None) -> list[dict[str, float]]:
+    """Put `training` where its checkpoint left it, if there is one; returns the history until then."""
+    if checkpoint is None or not checkpoint.exists():
+        return []
+    try:
+        kept = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        training.resume(kept["state"])
+    except ValueError:
+        raise  # of another training: its settings are named
+    except Exception as error:  # pickle, zip and torch each have their own
+        warnings.warn(f"{checkpoint} is damaged ({type(error).__name__}); the training begins anew", stacklevel=3)
+        return []
+    return kept["history"]
+
+
+def _keep(checkpoint: Path, kept: dict) -> None:
+    """All of it under another name, then renamed, so that there is a whole checkpoint at any moment."""
+    half_written = checkpoint.with_name(f"{checkpoint.name}.part")
+    try:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(kept, half_written)
+        os.replace(half_written, checkpoint)
+    except (OSError, RuntimeError) as error:  # a full disk must not end a training
+        with contextlib.suppress(OSError):
+            half_written.unlink()
+        warnings.warn(f"the training goes on, but could not be kept in {checkpoint}: {error}", stacklevel=3)
 
 
 def _total(terms: dict[str, Tensor]) -> Tensor:
@@ -273,12 +319,3 @@ def _check(model: nn.Module, data: Data, epochs: int, lr: float, batch_size: int
     if x.dtype == torch.uint8 or (x.is_floating_point() and x.dtype != wanted):
         raise ValueError(f"the inputs are {x.dtype} and the model's weights {wanted}; use x.to({wanted})"
                          f"{' / 255 for images in bytes' if x.dtype == torch.uint8 else ''}")
-
-
-def _sample(data: Data) -> str:
-    """Stands for the data: a digest of about a thousand cases of each tensor."""
-    digest = hashlib.sha256()
-    for tensor in data:
-        digest.update(str((tensor.shape, tensor.dtype)).encode())
-        digest.update(tensor[:: max(1, len(tensor) // 1000)].detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]

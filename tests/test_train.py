@@ -478,3 +478,68 @@ def test_device_names_and_an_empty_number_of_threads(monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="'cuda:0' was asked for"):
             machine.device(0)
+
+
+def interrupted(checkpoint, monkeypatch, student, after, **settings):
+    """Fit until `after` objectives were asked, then Ctrl-C."""
+    monkeypatch.setattr(train, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    asked = []
+
+    def objective(x, y):
+        asked.append(1)
+        if len(asked) > after:
+            raise KeyboardInterrupt
+        return train.labels(student)(x, y)
+
+    return train.fit(student, blobs(), objective, epochs=4, lr=1e-2, checkpoint=checkpoint, **settings)
+
+
+def test_an_interrupted_fit_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, monkeypatch):
+    whole, checkpoint = net(), tmp_path / "kept" / "a.checkpoint"
+    history = train.fit(whole, blobs(), train.labels(whole), epochs=4, lr=1e-2)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(checkpoint, monkeypatch, net(), after=7)
+    assert checkpoint.exists()
+    student = net(seed=9)
+    assert interrupted(checkpoint, monkeypatch, student, after=100) == history
+    assert torch.equal(weights(student), weights(whole))
+    assert not checkpoint.exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_training_begins_anew(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "a.checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(checkpoint, monkeypatch, net(), after=7)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-200])
+    student, whole = net(), net()
+    with pytest.warns(UserWarning, match=r"a\.checkpoint is damaged"):
+        interrupted(checkpoint, monkeypatch, student, after=100)
+    train.fit(whole, blobs(), train.labels(whole), epochs=4, lr=1e-2)
+    assert torch.equal(weights(student), weights(whole))
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "a.checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(checkpoint, monkeypatch, net(), after=7)
+    with pytest.raises(ValueError, match="batch_size: 128 then, 64 now"):
+        interrupted(checkpoint, monkeypatch, net(), after=100, batch_size=64)
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.warns(UserWarning, match="the training goes on"):
+        history = interrupted(tmp_path / "file" / "a.checkpoint", monkeypatch, net(), after=100)
+    assert len(history) == 4
+
+
+def test_bfloat16_learns_and_its_weights_stay_single():
+    """torch's autocast keeps rounded weights while its block lasts; so would a whole training have kept its first."""
+    torch.manual_seed(0)
+    student = net()
+    before = weights(student)
+    with machine.bfloat16():
+        history = train.fit(student, blobs(), train.labels(student), epochs=12, lr=1e-2)
+    assert history[-1]["ce"] < history[0]["ce"] / 2
+    assert not torch.equal(weights(student), before)
+    assert all(p.dtype == torch.float32 for p in student.parameters())

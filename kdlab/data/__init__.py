@@ -13,9 +13,9 @@ from torch import Tensor
 from .. import machine
 from . import files, idx
 from .files import DataUnavailable, File
-from .tensors import jitter, like_mnist, subset, without
+from .tensors import digest, jitter, like_mnist, subset, without
 
-__all__ = ["DataUnavailable", "Dataset", "fetch", "jitter", "like_mnist", "load", "names", "subset", "where",
+__all__ = ["DataUnavailable", "Dataset", "digest", "fetch", "jitter", "like_mnist", "load", "names", "subset", "where",
            "without"]  # fmt: skip
 
 # MNIST as packaged here: file → bytes, SHA-256.

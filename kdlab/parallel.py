@@ -1,0 +1,103 @@
+"""One map over independent jobs: trainings of an ensemble, specialists, sweeps. Here, in processes, or on a cluster."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kdlab import machine
+
+ATTEMPTS = 3  # a worker that dies takes its job with it; the job is given to another this often
+_NOTHING = object()
+
+
+def map(function: Callable[..., Any], jobs: Iterable[tuple], *, n_jobs: int | None = None, backend: str = "loky",
+        progress: str = "") -> list[Any]:
+    """[function(*job) for job in jobs], in order, side by side in `n_jobs` processes.
+
+    n_jobs: default one a core, divided by the threads of a training (KDLAB_THREADS); on a graphics processor 1, which
+    means in this process.
+    backend: of joblib: "loky" (processes on this machine), "dask" (the workers of the dask.distributed Client that is
+    open here) or "ray"; the last two need their library. progress: a name to show beside a bar of the jobs done.
+    A job draws no random number but from its own seed, so it gives the same wherever it runs. A job that raises ends
+    the map with its error; one whose worker died is given to another worker. Let jobs keep what they make in
+    `kdlab.store`: then a map that was interrupted goes on where it stopped.
+    """
+    from tqdm.auto import tqdm
+
+    jobs = [tuple(job) for job in jobs]
+    n_jobs = min(_workers(n_jobs), max(1, len(jobs)))
+    if n_jobs == 1 and backend == "loky":
+        return [function(*job) for job in tqdm(jobs, desc=progress, disable=not progress, leave=False)]
+    results = [_NOTHING] * len(jobs)
+    with tqdm(total=len(jobs), desc=progress, disable=not progress, leave=False) as bar:
+        for attempt in range(ATTEMPTS):
+            open_jobs = [i for i, result in enumerate(results) if result is _NOTHING]
+            try:
+                for i, result in _spread(function, jobs, open_jobs, n_jobs, backend):
+                    results[i] = result
+                    bar.update()
+                return results
+            except _died() as error:
+                if attempt == ATTEMPTS - 1:
+                    raise RuntimeError(f"workers died {ATTEMPTS} times, most often of too little memory: {error}; "
+                                       "try fewer (n_jobs=1) or smaller jobs") from error
+    return results
+
+
+def _spread(function: Callable, jobs: list[tuple], open_jobs: list[int], n_jobs: int, backend: str):
+    """(number, result) of each open job, as it comes."""
+    from joblib import Parallel, delayed, parallel_config
+
+    _register(backend)
+    here = {name: value for name, value in os.environ.items() if name.startswith("KDLAB_")}
+    with parallel_config(backend=backend, n_jobs=n_jobs):
+        work = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+        yield from work(delayed(_one)(function, i, jobs[i], here) for i in open_jobs)
+
+
+def _one(function: Callable, number: int, job: tuple, environment: dict[str, str]) -> tuple[int, Any]:
+    os.environ.update(environment)  # a worker may be older than a setting
+    return number, function(*job)
+
+
+def _workers(n_jobs: int | None) -> int:
+    if n_jobs is None:
+        return 1 if machine.device().type != "cpu" else max(1, (os.cpu_count() or 1) // machine.thread_count())
+    if not isinstance(n_jobs, int) or n_jobs < 1:
+        raise ValueError(f"n_jobs is the number of processes, at least 1, got {n_jobs!r}")
+    return n_jobs
+
+
+def _register(backend: str) -> None:
+    """Make the backend known to joblib, or say what is missing."""
+    try:
+        if backend == "dask":
+            import distributed
+
+            distributed.get_client()
+        elif backend == "ray":
+            from ray.util.joblib import register_ray
+
+            register_ray()
+        elif backend != "loky":
+            raise ValueError(f"backend is 'loky', 'dask' or 'ray', got {backend!r}; threads would share torch's "
+                             "random state")  # fmt: skip
+    except ImportError:
+        wanted = {"dask": "dask distributed", "ray": "ray"}[backend]
+        raise ModuleNotFoundError(f"backend {backend!r} is not installed here: pip install {wanted}") from None
+    except ValueError as error:
+        if backend != "dask":
+            raise
+        raise ValueError("backend 'dask' wants an open client: from dask.distributed import Client; "
+                         f"client = Client() makes one of this machine ({error})") from None
+
+
+def _died() -> tuple[type[BaseException], ...]:
+    """What a lost worker looks like."""
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    try:
+        from distributed import KilledWorker
+    except ImportError:
+        return (TerminatedWorkerError,)
+    return (TerminatedWorkerError, KilledWorker)
