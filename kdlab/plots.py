@@ -150,11 +150,15 @@ def matrix(values: Tensor, names: Sequence[str], xlabel: str, ylabel: str, ax: A
 
 
 def heat(values: Sequence[Sequence[float]], rows: Sequence, columns: Sequence, ylabel: str, xlabel: str,
-         mark: Sequence[int] = (), ax: Axes | None = None) -> Axes:
-    """A table as colours with its figures, each row's colours by itself. mark: the column to frame in each row."""
+         mark: Sequence[int] = (), by_row: bool = True, ax: Axes | None = None) -> Axes:
+    """A table as colours with its figures; NaN stays empty. mark: the column to frame in each row.
+
+    by_row: each row has its own colours, from its least (light) to its greatest (dark).
+    """
     ax = _axes(ax, 1.6 + 0.62 * len(columns), 1.1 + 0.5 * len(rows))
     table = np.asarray(values, dtype=float)
-    low, high = np.nanmin(table, axis=1, keepdims=True), np.nanmax(table, axis=1, keepdims=True)
+    along = 1 if by_row else None
+    low, high = np.nanmin(table, axis=along, keepdims=True), np.nanmax(table, axis=along, keepdims=True)
     shade = (table - low) / np.where(high > low, high - low, 1)
     ax.imshow(shade, cmap="cividis_r", aspect="auto")
     for (i, j), value in np.ndenumerate(table):

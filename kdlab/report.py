@@ -12,7 +12,8 @@ BLOCK = re.compile(r"(<!-- results: (?P<name>\w+) -->\n).*?(\n<!-- end -->)", re
 def fill(text: str, results: Path) -> str:
     """`text` with each block from `<!-- results: NAME -->` to `<!-- end -->` made anew from the files in results."""
     makers = {"teacher": _teacher, "minutes": _minutes, "speed": _speed, "sliders": _sliders,
-              "live": _live}  # fmt: skip
+              "live": _live,
+              "claims": _claims}  # fmt: skip
 
     def made(match: re.Match) -> str:
         if match["name"] not in makers:
@@ -56,6 +57,8 @@ COURSE = [
     ("01", "Soft targets", "01_soft_targets", "What does a temperature show that a label hides?"),
     ("02", "The loss", "02_the_loss", "Why T², how much of each term, and why is matching logits the hot limit?"),
     ("03", "Live distillation", "03_live_distillation", "What happens if I turn the knobs while the student learns?"),
+    ("04", "MNIST", "04_mnist", "67, 146, 74: what soft targets carry over, and which T for which width (§3)"),
+    ("05", "Missing digits", "05_missing_digits", "Can a student know a 3 that it has never seen? (§3)"),
 ]
 
 
@@ -99,6 +102,15 @@ def _live(results: Path) -> str:
             f"With the panel open a student trains at {record['share']:.0%} of the bare loop's speed. The kernel held "
             f"{first['kernel_mb']:,} MB after the first minute and {last['kernel_mb']:,} MB after the last. "
             f"{_machine(record)}.")  # fmt: skip
+
+
+def _claims(results: Path) -> str:
+    from kdlab import page, paper
+
+    kept = {path.stem: _read(path) for path in sorted((results / "claims").glob("*.json"))}
+    machines = "; ".join(sorted({_machine(record) for record in kept.values()}))
+    rows = paper.judged(kept)
+    return f"{page.table(rows)}\n\n{page.counted(rows)} {paper.RULE} {machines}."
 
 
 def _median(rows: list[dict], key: str, what: str) -> float:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdlab import widgets
+from kdlab import omitted, widgets
 from kdlab.widgets.pieces import JS, RECIPES
 
 pytestmark = [
@@ -165,6 +165,19 @@ def test_similarity_is_the_mean_soft_target_of_each_class_in_per_cent(page, logi
     p = (logits / T).softmax(1)
     wanted[4], wanted[0] = (p[0] + p[2]) / 2, p[1]
     close(drawn["matrix"], 100 * wanted, scale=100)
+
+
+@pytest.mark.parametrize("bias", [-4.0, 0.0, 2.5])
+def test_confusion_counts_what_is_called_what_with_the_bias_moved(page, logits, bias):
+    labels = [4, 0, 4]
+    inputs = {"logits": logits, "labels": labels, "classes": [3, 4]}
+    drawn = recipe(page, "confusion", inputs, bias=bias, labels=list("0123456789"))
+    called = omitted.shifted(logits, [3, 4], bias).argmax(1)
+    wanted = torch.zeros(N, N, dtype=torch.float64)
+    for label, call in zip(labels, called.tolist(), strict=True):
+        wanted[label, call] += 1
+    close(drawn["matrix"], wanted)
+    close(numbers(drawn), [3 - wanted.trace(), 0.0, 100 * wanted[4, 4] / 2])
 
 
 MOUNT = """async ({ esm, css, state }) => {

@@ -10,6 +10,7 @@ import ipywidgets as w
 import torch
 
 from kdlab import metrics
+from kdlab import omitted as of
 
 from .pieces import Bars, Curves, Digit, Matrix, Piece, array
 
@@ -163,6 +164,41 @@ def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, image
     likeliest = int(metrics.similarity(logits, truth, T).fill_diagonal_(0).argmax())
     matrix.selected = list(divmod(likeliest, logits.shape[1]))
     return Panel(controls, pieces | {"sheets": sheets}, [[matrix, sheets]])
+
+
+def omitted(logits: Any, labels: Any, classes: tuple[int, ...], names: list[str], images: Any = None,
+            bias: float = 0.0, width: float = 15.0) -> Panel:  # fmt: skip
+    """Confusions while a slider moves the bias of `classes`, which the student never saw (or alone saw).
+
+    bias: where the slider begins; width: how far it reaches to either side of 0. With `images`, those of the classes
+    that are still got wrong appear beside it (this needs a kernel).
+    """
+    logits, truth = torch.as_tensor(_rows(logits)), torch.as_tensor(array(labels))
+    inputs = {"logits": logits, "labels": truth, "classes": list(classes)}
+    matrix = Matrix(recipe="confusion", inputs=inputs, labels=names, bias=bias, hide_diagonal=True,
+                    y_label="class of the image", x_label="called, how often")  # fmt: skip
+    said = "bias of " + ", ".join(f"{names[c]}" for c in classes)
+    slider = w.FloatSlider(bias, min=-width, max=width, step=0.1, description=said, style=WIDE,
+                           layout=w.Layout(width="100%"))  # fmt: skip
+    if images is None:
+        return Panel({"bias": slider}, {"matrix": matrix}, [[matrix]])
+    if len(images) != len(logits):
+        raise ValueError(f"{len(logits)} rows of logits want {len(logits)} images, got {len(images)}")
+    sheets, images = Digit(images[:1], size=64, layout=w.Layout(flex="0 0 360px")), torch.as_tensor(array(images))
+
+    def show(_=None):
+        called = of.shifted(logits, classes, matrix.bias).argmax(dim=1)
+        wrong = (torch.isin(truth, torch.tensor(list(classes))) & (called != truth)).nonzero().flatten()
+        some = wrong[:20]
+        if len(some):
+            sheets.put(images[some], [f"called {names[c]}" for c in called[some].tolist()])
+        sheets.show = list(range(len(some)))
+        told = " and ".join(f"{names[c]}s" for c in classes)
+        sheets.title = f"{len(wrong)} {told} still wrong" + (f", the first {len(some)}" if len(wrong) > 20 else "")
+
+    matrix.observe(show, names="bias")
+    show()
+    return Panel({"bias": slider}, {"matrix": _grow(matrix), "sheets": sheets}, [[matrix, sheets]])
 
 
 def two_terms(student_logits: Any, teacher_logits: Any, label: Any, names: list[str], image: Any = None,

@@ -1,6 +1,6 @@
 """Four pictures drawn in the browser: Bars, Curves, Matrix, Digit.
 
-A piece draws what its `recipe` (a formula of js/math.js) makes of `inputs` at `index`, `T`, `alpha` and `t_squared`.
+A piece draws what its `recipe` (a formula of js/math.js) makes of `inputs` at `index`, `T`, `alpha` …
 Link those traits with `ipywidgets.jslink` and the picture follows a slider in the browser, in an exported page too.
 """
 
@@ -20,7 +20,7 @@ RECIPES = {  # formula → the inputs it needs; {} takes any named series
         "hot_limit": {"student", "teacher"}, "ensemble": {"members"}, "nets": {},
     },
     "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}},
-    "Matrix": {"": {}, "similarity": {"logits", "labels"}},
+    "Matrix": {"": {}, "similarity": {"logits", "labels"}, "confusion": {"logits", "labels", "classes"}},
 }  # fmt: skip
 ROWS = ("logits", "student", "teacher")  # inputs with a row an image
 
@@ -58,6 +58,7 @@ class Piece(anywidget.AnyWidget):
     T = t.Float(1.0).tag(sync=True)  # temperature > 0
     alpha = t.Float(0.5).tag(sync=True)  # share of the soft-target term
     t_squared = t.Bool(True).tag(sync=True)
+    bias = t.Float(0.0).tag(sync=True)  # added to some classes' logits
     labels = t.List().tag(sync=True)  # names of the classes; numbers without
     x_label = t.Unicode().tag(sync=True)
     y_label = t.Unicode().tag(sync=True)

@@ -89,6 +89,18 @@ function similarity(logits, labels, T) {
   return total.map((row, i) => row.map((v) => (100 * v) / Math.max(count[i], 1)));
 }
 
+// how often a case of class i (row) is called j (column) when `bias` is added to the logits of `classes`
+function confusion(logits, labels, classes, bias) {
+  const N = logits[0].length, shift = new Array(N).fill(0), matrix = shift.map(() => new Array(N).fill(0));
+  classes.forEach((c) => { shift[c] = bias; });
+  logits.forEach((row, n) => {
+    let best = 0;
+    for (let c = 1; c < N; c += 1) if (row[c] + shift[c] > row[best] + shift[best]) best = c;
+    matrix[labels[n]][best] += 1;
+  });
+  return matrix;
+}
+
 const kept = new WeakMap(); // a curve's grid is computed once for each inputs and key, not at each move of T
 function once(inputs, key, compute) {
   if (kept.get(inputs)?.key !== key) kept.set(inputs, { key, value: compute() });
@@ -104,6 +116,14 @@ const recipes = {
   ensemble: (d, k) => ensemble(d.members, k.T),
   nets: (d, k) => nets(d, k.index, k.T, k.labels), // name → logits, a row an image
   similarity: (d, k) => ({ matrix: similarity(d.logits, d.labels, k.T), unit: "%", numbers: [] }),
+  confusion(d, k) {
+    const matrix = confusion(d.logits, d.labels, d.classes, k.bias), sum = (row) => row.reduce((a, b) => a + b, 0);
+    const errors = sum(matrix.map((row, i) => sum(row) - row[i]));
+    const numbers = [{ label: "errors", value: errors, unit: `of ${d.logits.length}` }];
+    d.classes.forEach((c) => numbers.push({ label: `${k.labels[c] ?? c}s known`, unit: "%",
+      value: (100 * matrix[c][c]) / Math.max(1, sum(matrix[c])) }));
+    return { matrix, numbers };
+  },
   paths(d, k) {
     const row = d.logits[k.index], x = logGrid(0.1, 100, 121), now = softmax(row, k.T);
     const rows = once(d, k.index, () => x.map((T) => softmax(row, T)));
