@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -64,28 +63,31 @@ def _app(path: Path) -> list[str]:
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="names or numbers, such as 01; all by default")] = None,
     profile: Annotated[str, typer.Option(help="smoke or full, from profiles.yaml; else the notebook's own")] = "",
+    p: Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter, such as -p T=8")] = None,
+    j: Annotated[int, typer.Option("-j", min=1, help="how many notebooks at once")] = 1,
     html: Annotated[bool, typer.Option(help="also write each as a page in build/html")] = False,
     keep: Annotated[bool, typer.Option(help="also write the seconds to results/notebooks.json")] = False,
 ) -> None:
-    """Run notebooks from top to bottom; what they show is kept in build/."""
+    """Run notebooks from top to bottom; what they show is kept in build/. Interrupted, it goes on where it stopped."""
     from kdlab import course, machine
 
+    paths, out = course.find(notebooks_folder(), notebooks or []), Path("build") / (profile or "own")
+    parameters = {path: course.profile(path, profile) | course.given(path, p or [], paths) for path in paths}
     failed, rows = [], []
-    for path in course.find(notebooks_folder(), notebooks or []):
-        start = time.perf_counter()
-        out = Path("build") / (profile or "own") / path.name
-        problem = course.execute(path, out, course.profile(path, profile))
-        rows.append({"notebook": path.stem, "profile": profile or "own",
-                     "seconds": round(time.perf_counter() - start, 1), "machine": machine.describe()})
-        print(f"{path.stem:24} {rows[-1]['seconds']:7.1f} s  {problem or 'ok'}", flush=True)
+    for path, seconds, problem in course.run(parameters, out, j):
+        said = "ok, in the run that was interrupted" if seconds is None else problem or "ok"
+        print(f"{path.stem:24} {seconds or 0:7.1f} s  {said}", flush=True)
         if problem:
             failed.append(path.stem)
         elif html:
-            print(f"{'':24} {course.to_html(out, Path('build') / 'html')}")
+            print(f"{'':24} {course.to_html(out / path.name, Path('build') / 'html')}")
+        if seconds is not None:
+            rows.append({"notebook": path.stem, "profile": profile or "own", "seconds": round(seconds, 1),
+                         "machine": machine.describe()})  # fmt: skip
     if keep and not failed:
         _keep(rows, notebooks_folder().parent / "results" / "notebooks.json")
     if failed:
-        typer.echo(f"failed: {', '.join(failed)}; their cells and errors are in build/{profile or 'own'}", err=True)
+        typer.echo(f"failed: {', '.join(failed)}; their cells and errors are in {out}", err=True)
         raise typer.Exit(1)
 
 

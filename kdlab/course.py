@@ -1,8 +1,14 @@
 """The course's notebooks as programs: which there are, at which size, run from top to bottom, as a page."""
 
+import hashlib
+import json
 import re
 import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from kdlab import store
 
 SECONDS_A_CELL = 3600  # papermill's default is to wait for ever
 
@@ -31,6 +37,74 @@ def profile(path: Path, name: str) -> dict:
         raise ValueError(f"no profile is called {name!r}; profiles.yaml has {', '.join(profiles)}")
     declared = papermill.inspect_notebook(str(path))
     return {key: value for key, value in profiles[name].items() if key in declared}
+
+
+def given(path: Path, pairs: list[str], paths: list[Path]) -> dict:
+    """Those of NAME=VALUE that the notebook declares, as YAML reads them. ValueError for one that none declares."""
+    import papermill
+    import yaml
+
+    declared = {each: papermill.inspect_notebook(str(each)) for each in paths}
+    values = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"a parameter is given as NAME=VALUE, such as -p T=8, got {pair!r}")
+        if not any(name in each for each in declared.values()):
+            known = sorted({known for each in declared.values() for known in each})
+            raise ValueError(f"no parameter is called {name!r}; there are {', '.join(known)}")
+        if name in declared[path]:
+            values[name] = yaml.safe_load(text)
+    return values
+
+
+def run(parameters: dict[Path, dict], out: Path, n_at_once: int = 1) -> Iterator[tuple[Path, float | None, str]]:
+    """Run notebooks, each with its parameters, into the folder `out`, `n_at_once` side by side, under a bar.
+
+    Yields the notebook, its seconds and what went wrong ("" for nothing), as they end. What ended well is written down
+    until all have: after an interrupt or a failure the same call passes over it, with None for its seconds, unless the
+    notebook, its parameters or kdlab itself have changed.
+    """
+    from concurrent.futures import ProcessPoolExecutor, as_completed  # papermill changes a whole process's folder
+    from multiprocessing import get_context
+
+    from tqdm import tqdm
+
+    out = out.resolve()
+    done, marks = out / "done.json", {path: _mark(path, values) for path, values in parameters.items()}
+    ended = json.loads(done.read_text("utf-8")) if done.exists() else {}
+    todo = [path for path in parameters if ended.get(path.stem) != marks[path] or not (out / path.name).exists()]
+    yield from ((path, None, "") for path in parameters if path not in todo)
+
+    failed, pool = False, ProcessPoolExecutor(n_at_once, mp_context=get_context("spawn"))
+    try:
+        jobs = {pool.submit(_timed, path, out / path.name, parameters[path]): path for path in todo}
+        with tqdm(as_completed(jobs), total=len(jobs), desc="notebooks", disable=None, leave=False) as bar:
+            for job in bar:
+                (seconds, problem), path = job.result(), jobs[job]
+                failed = failed or bool(problem)
+                if not problem:
+                    ended[path.stem] = marks[path]
+                    store.write(done, json.dumps(ended, indent=1).encode())
+                yield path, seconds, problem
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if not failed:
+        done.unlink(missing_ok=True)
+
+
+def _timed(path: Path, out: Path, parameters: dict) -> tuple[float, str]:
+    start = time.perf_counter()
+    problem = execute(path, out, parameters)
+    return time.perf_counter() - start, problem
+
+
+def _mark(path: Path, parameters: dict) -> str:
+    """Stands for a notebook, its parameters and the package it runs on."""
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    for file in [path, *sorted(Path(__file__).parent.rglob("*.py"))]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def execute(path: Path, out: Path, parameters: dict, seconds_a_cell: int = SECONDS_A_CELL) -> str:

@@ -20,6 +20,8 @@ def kdlab(*words: str, cwd=ROOT, **environ) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("words, said", [
     (("run", "99"), "no notebook is called '99'; there are 00_start_here"),
     (("run", "00", "--profile", "tiny"), "no profile is called 'tiny'"),
+    (("run", "00", "-p", "temperature=3"), "no parameter is called 'temperature'; there are"),
+    (("run", "00", "-p", "T"), "NAME=VALUE, such as -p T=8, got 'T'"),
     (("data", "fashion_mnist"), "did you mean 'fashion-mnist'?"),
     (("lab", "--notebook", "nope.ipynb"), "no notebook is called 'nope.ipynb'"),
 ])  # fmt: skip
@@ -57,6 +59,41 @@ def test_run_says_which_cell_failed_and_exits_with_1(tmp_path):
     assert answer.returncode == 1
     assert "which begins with 'print(x)': ValueError: planted" in answer.stdout
     assert (tmp_path / "build" / "own" / "00_start_here.ipynb").exists()
+
+
+def course_of(folder, **sources):
+    """A course whose notebooks have a parameter `n` and this code; returns what runs it."""
+    (folder / "notebooks").mkdir(exist_ok=True)
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    for name, source in sources.items():
+        cells = [nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
+                 nbformat.v4.new_code_cell(source)]  # fmt: skip
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), folder / "notebooks" / f"{name[1:]}.ipynb")
+    code = "from kdlab import cli; from pathlib import Path; cli.notebooks_folder = lambda: Path('notebooks').resolve()"
+    (folder / "run.py").write_text(f"{code}\nif __name__ == '__main__':\n    cli.main()\n")
+    return lambda *words: subprocess.run([sys.executable, "run.py", "run", *words], capture_output=True, text=True,
+                                         cwd=folder, timeout=120)  # fmt: skip
+
+
+def test_a_parameter_given_by_hand_reaches_the_notebooks_that_declare_it(tmp_path):
+    said = "open('said', 'a').write(str({}))"
+    run = course_of(tmp_path, _00_start_here=said.format("n + 1"), _01_b=said.format("n"))
+    assert run("-p", "n=7", "-j", "2").returncode == 0
+    assert sorted((tmp_path / "notebooks" / "said").read_text()) == ["7", "8"]
+
+
+def test_run_again_goes_on_where_it_stopped(tmp_path):
+    """After a failure what ended well is passed over, until all ended well or the notebook changes."""
+    ran = "open('said', 'a').write('{}')"
+    run = course_of(tmp_path, _00_start_here=ran.format("a"), _01_b="raise ValueError('not yet')")
+    assert run().returncode == 1
+    course_of(tmp_path, _01_b=ran.format("b"))
+    again = run()
+    assert again.returncode == 0
+    assert "in the run that was interrupted" in again.stdout
+    assert (tmp_path / "notebooks" / "said").read_text() == "ab"
+    assert run().returncode == 0
+    assert (tmp_path / "notebooks" / "said").read_text() == "abab"
 
 
 def test_keeping_the_times_of_one_notebook_leaves_those_of_the_others(tmp_path):
