@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 import typer
 
-from kdlab import data, machine, models, train
+from kdlab import data, machine, many, metrics, models, teachers, train
 
 ROOT = Path(__file__).parent.parent
 BATCH, LR = 128, 1e-3
@@ -29,11 +29,53 @@ def main(keep: bool = False, rounds: int = 3) -> None:
     print(f"matrix products, {machine.thread_count()} thread: {rate / 1e9:.0f} billion multiply-adds a second\n")
     result = {"machine": machine.describe(), "multiply_adds_a_second": rate, "rounds": rounds,
               "training": [training(units, n, rate, rounds) for units, n in ((30, 60_000), (800, 15_000))],
-              "import": imports(rounds), "sliders": sliders()}  # fmt: skip
+              "many": at_once(rounds), "import": imports(rounds), "sliders": sliders()}  # fmt: skip
     out = ROOT / ("results" if keep else "build") / "bench.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\nwritten to {out}")
+
+
+def at_once(rounds: int, n: int = 16, units: int = 30, cases: int = 20_000) -> dict:
+    """Seconds for n students of one shape, each at its own T: one by one, at once, at once in two processes."""
+    mnist = data.load("mnist", "cpu")
+    x, y = mnist.x_train[:cases], mnist.y_train[:cases]
+    cases_of = x, y, metrics.logits(teachers.mnist("cpu")[0], x)
+    how = {"epochs": 1, "lr": LR, "batch_size": BATCH}
+    Ts = [1.0 + i for i in range(n)]
+
+    def start() -> list[torch.nn.Module]:
+        return [models.mlp((units, units), seed=i) for i in range(n)]
+
+    def one_by_one(nets):
+        for net, T in zip(nets, Ts, strict=True):
+            train.fit(net, cases_of, train.distilling(net, T=T), **how)
+
+    ways = {"one_by_one": one_by_one, "at_once": lambda nets: many.fit(nets, cases_of, T=Ts, **how),
+            "in_two_processes": lambda nets: many.fit(nets, cases_of, T=Ts, n_jobs=2, **how)}  # fmt: skip
+    seconds, ended = {name: [] for name in ways}, {}
+    ways["in_two_processes"](start())  # warm: the processes import torch
+    for _ in range(rounds):
+        for name, way in ways.items():
+            nets, begun = start(), time.perf_counter()
+            way(nets)
+            seconds[name].append(time.perf_counter() - begun)
+            ended[name] = [final_loss(net, cases_of, T) for net, T in zip(nets, Ts, strict=True)]
+    row = {"students": n, "units": units, "images": cases, **{name: round(statistics.median(each), 2)
+                                                              for name, each in seconds.items()}}  # fmt: skip
+    pairs = [zip(ended["one_by_one"], ended[name], strict=True) for name in ("at_once", "in_two_processes")]
+    row["largest_difference_of_losses"] = max(abs(a - b) / a for pair in pairs for a, b in pair)
+    print(f"{n} students of 2 x {units}: one by one {row['one_by_one']} s, at once {row['at_once']} s "
+          f"({row['one_by_one'] / row['at_once']:.1f} x), in two processes {row['in_two_processes']} s "
+          f"({row['one_by_one'] / row['in_two_processes']:.1f} x); final losses part by at most "
+          f"{row['largest_difference_of_losses']:.1e} of themselves")
+    return row
+
+
+def final_loss(net: torch.nn.Module, cases: tuple, T: float) -> float:
+    x, y, t = cases
+    with torch.no_grad():
+        return sum(term.item() for term in train.distilling(net, T=T)(x, y, t).values())
 
 
 def training(units: int, n: int, rate: float, rounds: int) -> dict:
