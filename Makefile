@@ -25,6 +25,7 @@ bench: $(VENV)/ready-test         ## the speeds the README quotes, measured here
 
 html: $(VENV)/ready-lab           ## every notebook, executed, as a page in build/html that needs no kernel
 	@$(BIN)/kdlab run --html
+	@$(BIN)/kdlab report
 
 clean:                            ## remove what was built; the environment and trained nets stay
 	rm -rf build

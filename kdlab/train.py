@@ -196,7 +196,8 @@ def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "
                 _keep(checkpoint, {"state": training.state(), "history": history})
                 kept = time.monotonic()
     if checkpoint:
-        checkpoint.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is none, or its folder is none
+            checkpoint.unlink()
     return history
 
 
