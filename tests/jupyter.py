@@ -86,15 +86,19 @@ def browser() -> Iterator[Page]:
 
 
 def run_all(page: Page, address: str, notebook: str, seconds: float = 300) -> None:
-    """Open `notebook`, run all its cells and wait until the last of them is done."""
+    """Open `notebook`, run all its cells and wait until the last of them is done. AssertionError for one that fails."""
     page.goto(f"{address}/lab/workspaces/{Path(notebook).stem}/tree/{notebook}?reset")
     page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status"
                            " === 'idle'", timeout=90_000)  # fmt: skip
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    page.wait_for_function("""() => {
-        const cells = window.jupyterapp.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code');
-        return cells.every(c => c.model.executionCount) || cells.some(c => c.node.querySelector('.jp-mod-error'));
-    }""", timeout=seconds * 1000)  # fmt: skip
+    page.evaluate("""() => { window.codeCells = () =>
+        window.jupyterapp.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code').map(c => c.model);
+        window.cellErrors = () => window.codeCells().flatMap(c => c.outputs.toJSON())
+            .filter(o => o.output_type === 'error').map(o => `${o.ename}: ${o.evalue}`);
+    }""")
+    page.wait_for_function("window.cellErrors().length || window.codeCells().every(c => c.executionCount)",
+                           timeout=seconds * 1000)  # fmt: skip
+    assert not (problems := page.evaluate("window.cellErrors()")), f"{notebook}: {problems}"
     page.wait_for_function("window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status"
                            " === 'idle'", timeout=seconds * 1000)  # fmt: skip
 

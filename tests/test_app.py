@@ -49,6 +49,11 @@ def test_an_unknown_notebook_is_named_before_anything_starts():
     assert isinstance(result.exception, ValueError) and "'99'" in str(result.exception)
 
 
+def obeys_ctrl_c():
+    """A shell that starts the tests in the background has them, and what they start, ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """The app as a teacher starts it, without network; its page, and its process."""
@@ -62,7 +67,7 @@ def served(tmp_path_factory):
     log = tmp_path_factory.mktemp("app") / "log"
     with log.open("w") as out:
         server = subprocess.Popen([sys.executable, "-m", "kdlab", "lab", "--app", "--no-browser", f"--port={port}"],
-                                  stdout=out, stderr=out, env=environ)  # fmt: skip
+                                  stdout=out, stderr=out, env=environ, preexec_fn=obeys_ctrl_c if os.name == "posix" else None)  # fmt: skip
     try:
         with jupyter.browser() as page:
             page.set_viewport_size({"width": 1920, "height": 1080})
@@ -73,7 +78,7 @@ def served(tmp_path_factory):
                     page.goto(f"http://127.0.0.1:{port}/")
                     break
                 time.sleep(0.3)
-            page.locator(".kd-panel").nth(1).wait_for(timeout=180_000)  # the last cell's
+            page.locator(".kd-panel").nth(1).wait_for(timeout=600_000)  # the last cell's
             yield page, server
     finally:
         server.terminate()

@@ -46,7 +46,7 @@ def test_every_slider_moves_its_picture(path, page, lab):
     jupyter.run_all(page, lab, path.name)
     assert not [text for text in errors(page) if "Error" in text]
     panels = jupyter.panels(page)
-    wanted = sum(len(re.findall(r"^widgets\.(?!Curves)\w+\(", "".join(cell["source"]), re.M))
+    wanted = sum(len(re.findall(r"^(?:\w+ = )?widgets\.(?!Curves)\w+\(", "".join(cell["source"]), re.M))
                  for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code")  # fmt: skip
     assert len(panels) == wanted
     for panel in panels:
