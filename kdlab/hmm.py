@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from kdlab import machine
 
 NEVER = -1e30  # the score of what no path may do; finite, so that differences stay numbers
 
@@ -35,6 +38,7 @@ def stays(states: Tensor, n_states: int) -> Tensor:
     return (same + 1) / (torch.bincount(states, minlength=n_states).float() + 2)
 
 
+@machine.threads()
 def align(scores: Sequence[Tensor], chains: Sequence[Sequence[int]]) -> list[Tensor]:
     """(frames,) for each utterance: the state of each frame on the best path along the utterance's chain of states.
 
@@ -48,14 +52,14 @@ def align(scores: Sequence[Tensor], chains: Sequence[Sequence[int]]) -> list[Ten
                              "last a frame or more each; is the recording cut off, or the text another one's?")
     chosen = [score[:, list(chain)] for score, chain in zip(scores, chains, strict=True)]
     longest = max(map(len, chains))
-    padded = [torch.nn.functional.pad(each, (0, longest - each.shape[1]), value=NEVER) for each in chosen]
+    padded = [F.pad(each, (0, longest - each.shape[1]), value=NEVER) for each in chosen]
     now, frames = pad_sequence(padded, batch_first=True).transpose(0, 1), torch.tensor([len(each) for each in chosen])
     best = torch.full_like(now[0], NEVER)
     best[:, :2] = now[0][:, :2]  # begins in the first place of the chain, or the second
     moved = []
     for time in range(1, len(now)):
         going = (time < frames)[:, None]
-        before = torch.nn.functional.pad(best, (1, -1), value=NEVER)
+        before = F.pad(best, (1, -1), value=NEVER)
         moved.append((before > best) & going)
         best = torch.where(going, torch.maximum(best, before) + now[time], best)
     every, last = torch.arange(len(chains)), torch.tensor([len(chain) - 1 for chain in chains])
@@ -68,6 +72,7 @@ def align(scores: Sequence[Tensor], chains: Sequence[Sequence[int]]) -> list[Ten
     return [torch.tensor([*chain])[row[:n]] for row, chain, n in zip(places, chains, frames.tolist(), strict=True)]
 
 
+@machine.threads()
 def decode(scores: Sequence[Tensor], lengths: Sequence[int], stay: Tensor, word: float = 0.0) -> list[list[int]]:
     """The words that each utterance most probably says, any word after any, the last one of `lengths` (silence) left
     out.
@@ -88,7 +93,7 @@ def decode(scores: Sequence[Tensor], lengths: Sequence[int], stay: Tensor, word:
     for time in range(1, len(now)):
         going = (time < frames)[:, None]
         left, from_word = (best[:, last] + go[last] + word).max(dim=1)  # the best end of a word so far
-        before = torch.nn.functional.pad(best + go, (1, -1), value=NEVER)
+        before = F.pad(best + go, (1, -1), value=NEVER)
         before[:, first] = left[:, None]
         moved.append((before > best + stay) & going)
         ended.append(from_word)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from .. import machine
-from . import files, idx
+from . import files, idx, speech
 from .files import DataUnavailable, File
+from .speech import Speech
 from .tensors import digest, jitter, like_mnist, subset, without
 
-__all__ = ["DataUnavailable", "Dataset", "digest", "fetch", "jitter", "like_mnist", "load", "names", "subset", "where",
-           "without"]  # fmt: skip
+__all__ = ["DataUnavailable", "Dataset", "Speech", "digest", "fetch", "jitter", "like_mnist", "load", "names",
+           "subset", "where", "without"]  # fmt: skip
 
 # MNIST as packaged here: file → bytes, SHA-256.
 _PACKAGED = {
@@ -37,6 +38,7 @@ _MNIST = tuple(
     File(name, "mnist", (f"sha256:{sha256}", f"md5:{_HOME_MD5[name]}"), (_HOME + name,), size)
     for name, (size, sha256) in _PACKAGED.items()
 )
+_MADE = ("digits-speech",)  # from no file
 _TORCHVISION = {"fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}  # name → class in torchvision.datasets
 # Fashion-MNIST as in Debian's dataset-fashion-mnist: the home's files but for gzip's header. SHA-256.
 _DEBIAN = {
@@ -59,16 +61,24 @@ class Dataset(NamedTuple):
 
 def names() -> list[str]:
     """The data sets that `load` knows."""
-    return ["mnist", *_TORCHVISION]
+    return ["mnist", *_TORCHVISION, *_MADE, "fsdd"]
 
 
-def load(name: str = "mnist", device: str | torch.device | None = None) -> Dataset:
+def load(name: str = "mnist", device: str | torch.device | None = None, **settings) -> Dataset | Speech:
     """The data set `name` on `device` (default: `kdlab.machine.device()`).
 
-    mnist is packaged with kdlab. fashion-mnist and kmnist come from the cache, KDLAB_MIRROR or their homes; with
-    Debian's package dataset-fashion-mnist, KDLAB_MIRROR=/usr/share/datasets is such a mirror.
+    mnist is packaged with kdlab; digits-speech is made here, to settings such as n_train (`speech.synthesised`). The
+    others come from the cache, KDLAB_MIRROR or their homes; with Debian's package dataset-fashion-mnist,
+    KDLAB_MIRROR=/usr/share/datasets is such a mirror. Of fsdd, `seed` strings the recordings together otherwise.
     """
     place, paths = machine.device(device), fetch(name)
+    known = {"digits-speech": ("n_train", "n_test", "noise", "seed"), "fsdd": ("seed",)}.get(name, ())
+    if odd := set(settings) - set(known):
+        raise TypeError(f"{name} has no setting {odd.pop()!r}; it has {', '.join(known) or 'none'}")
+    if name == "digits-speech":
+        return speech.synthesised(place, **settings)
+    if name == "fsdd":
+        return speech.recorded(place, paths[0], **settings)
     if name == "mnist":
         arrays, classes = [idx.read(path) for path in paths], tuple("0123456789")
     else:
@@ -94,8 +104,8 @@ def _files(name: str) -> tuple[File, ...]:
         near = difflib.get_close_matches(str(name).lower(), names(), n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no data set is named {name!r}; there are {', '.join(names())}{hint}")
-    if name == "mnist":
-        return _MNIST
+    if name in ("mnist", "fsdd", *_MADE):
+        return {"mnist": _MNIST, "fsdd": (speech.FSDD,)}.get(name, ())
     its, also = _class(name), _DEBIAN if name == "fashion-mnist" else {}
     return tuple(
         File(

@@ -41,16 +41,16 @@ class Sentence(NamedTuple):
     pause: str = " "
 
 
-class Speech(NamedTuple):
-    """wave: (n,) int16 samples, RATE a second. begins: (sounds,) the sample at which each sound begins; word: (sounds,)
-    the number of its word, -1 for a pause."""
+class Said(NamedTuple):
+    """sound: (n,) int16, RATE samples a second. begins, word: (sounds,) the sample at which each sound begins, and the
+    number of its word, -1 for a pause."""
 
-    wave: np.ndarray
+    sound: np.ndarray
     begins: np.ndarray
     word: np.ndarray
 
 
-def spoken(sentences: Sequence[Sentence]) -> list[Speech]:
+def spoken(sentences: Sequence[Sentence]) -> list[Said]:
     """Every sentence said aloud: the same sound each time, on one machine and version of espeak-ng.
 
     Raises ModuleNotFoundError or RuntimeError where espeak-ng is missing or does not start, ValueError for a voice that
@@ -58,10 +58,10 @@ def spoken(sentences: Sequence[Sentence]) -> list[Speech]:
     """
     parts = [sentences[i : i + A_PROCESS] for i in range(0, len(sentences), A_PROCESS)]
     with ThreadPoolExecutor(2) as pool:
-        return [speech for part in pool.map(_in_a_process, parts) for speech in part]
+        return [said for part in pool.map(_in_a_process, parts) for said in part]
 
 
-def _in_a_process(sentences: Sequence[Sentence]) -> list[Speech]:
+def _in_a_process(sentences: Sequence[Sentence]) -> list[Said]:
     done = subprocess.run([sys.executable, __file__], input=json.dumps(sentences).encode(), capture_output=True)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
@@ -70,8 +70,8 @@ def _in_a_process(sentences: Sequence[Sentence]) -> list[Speech]:
         raise known.get(kind, RuntimeError)(what if kind in known else f"espeak-ng failed: {said[-1]}")
     parts = np.load(io.BytesIO(done.stdout))
     samples, sounds = (np.cumsum(parts[name])[:-1] for name in ("samples", "sounds"))
-    each = np.split(parts["wave"], samples), np.split(parts["begins"], sounds), np.split(parts["word"], sounds)
-    return [Speech(*one) for one in zip(*each, strict=True)]
+    each = np.split(parts["sound"], samples), np.split(parts["begins"], sounds), np.split(parts["word"], sounds)
+    return [Said(*one) for one in zip(*each, strict=True)]
 
 
 # ---- what the process does
@@ -119,7 +119,7 @@ class _Espeak:
             i += 1
         return 0
 
-    def say(self, words: list[str], voice: str, speed: int, pitch: int, pause: str) -> Speech:
+    def say(self, words: list[str], voice: str, speed: int, pitch: int, pause: str) -> Said:
         self.waves, self.sounds, text = [], [], pause.join(words)
         if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}; it is an accent and a timbre, such as 'en-us+f3'")
@@ -131,14 +131,14 @@ class _Espeak:
         begins = np.array([sample for sample, _, _ in self.sounds])
         word = [-1 if name.startswith(b"_") else int(np.searchsorted(letters, at, "right")) - 1
                 for _, at, name in self.sounds]  # fmt: skip
-        return Speech(np.concatenate(self.waves), begins, np.array(word))
+        return Said(np.concatenate(self.waves), begins, np.array(word))
 
 
 def _main() -> None:
     espeak = _Espeak()
     said = [espeak.say(*sentence) for sentence in json.load(sys.stdin)]
-    together = {name: np.concatenate([getattr(one, name) for one in said]) for name in Speech._fields}
-    np.savez(sys.stdout.buffer, samples=[len(one.wave) for one in said], sounds=[len(one.word) for one in said],
+    together = {name: np.concatenate([getattr(one, name) for one in said]) for name in Said._fields}
+    np.savez(sys.stdout.buffer, samples=[len(one.sound) for one in said], sounds=[len(one.word) for one in said],
              **together)  # fmt: skip
 
 
