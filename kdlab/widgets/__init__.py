@@ -8,8 +8,10 @@ from .live import Live
 from .pad import Pad, pad
 from .panels import Panel, ensemble, gradient_size, hot_limit, microscope, omitted, similarity, temperature, two_terms
 from .pieces import Bars, Curves, Digit, Matrix
+from .sound import Sound, listen
 
 __all__ = [
-    "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel",
-    "ensemble", "gradient_size", "hot_limit", "microscope", "omitted", "pad", "similarity", "temperature", "two_terms",
+    "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel", "Sound",
+    "ensemble", "gradient_size", "hot_limit", "listen", "microscope", "omitted", "pad", "similarity", "temperature",
+    "two_terms",
 ]  # fmt: skip

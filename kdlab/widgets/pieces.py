@@ -18,9 +18,11 @@ RECIPES = {  # formula → the inputs it needs; {} takes any named series
     "Bars": {
         "as_given": {}, "softened": {"logits"}, "two_terms": {"student", "teacher", "labels"},
         "hot_limit": {"student", "teacher"}, "ensemble": {"members"}, "nets": {},
+        "words": {"teacher", "student", "groups"},
     },
     "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}},
     "Matrix": {"": {}, "similarity": {"logits", "labels"}, "confusion": {"logits", "labels", "classes"}},
+    "Sound": {"heard": {"teacher", "student", "groups", "truth"}},
 }  # fmt: skip
 ROWS = ("logits", "student", "teacher")  # inputs with a row an image
 
@@ -124,6 +126,8 @@ class Piece(anywidget.AnyWidget):
     def _check_labels(self, proposal):
         rows = [self.inputs[name] for name in (*self._by_row(self.inputs), "members") if len(self.inputs.get(name, []))]
         classes = len(rows[0][0]) if rows else None
+        if "groups" in self.inputs:  # the names are those of groups of classes
+            classes = max(self.inputs["groups"]) + 1
         if classes and proposal.value and len(proposal.value) != classes:
             raise ValueError(f"{len(proposal.value)} names for {classes} classes: {proposal.value}")
         return [str(name) for name in proposal.value]

@@ -101,6 +101,14 @@ function confusion(logits, labels, classes, bias) {
   return matrix;
 }
 
+// each word's probability at T in a row of logits: the sum over its states; groups: the word of each state
+function ofWords(row, groups, T) {
+  const sums = new Array(Math.max(...groups) + 1).fill(0);
+  softmax(row, T).forEach((p, state) => { sums[groups[state]] += p; });
+  return sums;
+}
+const nets_of = ({ groups, truth, ...nets }) => Object.entries(nets); // an input of rows, a row a frame, is a net
+
 const kept = new WeakMap(); // a curve's grid is computed once for each inputs and key, not at each move of T
 function once(inputs, key, compute) {
   if (kept.get(inputs)?.key !== key) kept.set(inputs, { key, value: compute() });
@@ -123,6 +131,17 @@ const recipes = {
     d.classes.forEach((c) => numbers.push({ label: `${k.labels[c] ?? c}s known`, unit: "%",
       value: (100 * matrix[c][c]) / Math.max(1, sum(matrix[c])) }));
     return { matrix, numbers };
+  },
+  words: (d, k) => ({
+    series: nets_of(d).map(([name, rows]) => ({ name, values: ofWords(rows[k.index], d.groups, k.T) })), numbers: [] }),
+  heard(d, k) { // along all frames: the likeliest word of each net, and its probability
+    const lanes = nets_of(d).map(([name, rows]) => {
+      const each = rows.map((row) => ofWords(row, d.groups, k.T)), p = each.map((row) => Math.max(...row));
+      return { name, p, word: each.map((row, t) => row.indexOf(p[t])) };
+    });
+    const numbers = lanes.map((l) => ({ label: `${l.name} hears`, unit: "% of the frames' words right",
+      value: (100 * l.word.filter((w, t) => w === d.truth[t]).length) / d.truth.length }));
+    return { lanes, numbers };
   },
   paths(d, k) {
     const row = d.logits[k.index], x = logGrid(0.1, 100, 121), now = softmax(row, k.T);
