@@ -114,7 +114,9 @@ def report(
     (folder / "report.html").write_text(page.of(rows, folder), encoding="utf-8")
     print(f"{folder / 'report.html'}: {page.counted(rows)}")
     readme = notebooks_folder().parent / "README.md"
-    readme.write_text(made.fill(readme.read_text(encoding="utf-8"), readme.parent / "results"), encoding="utf-8")
+    results = readme.parent / "results"
+    readme.write_text(made.fill(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
+    (readme.parent / "docs" / "claims.svg").write_text(made.figure(results), encoding="utf-8")
 
 
 @app.command()

@@ -115,6 +115,13 @@ def _words(word: Tensor, moved: list[Tensor], ended: list[Tensor], first: Tensor
     return [[w for w in reversed(words) if w != silence] for words in said]
 
 
+def word_error_rate(said: Sequence[Sequence[int]], meant: Sequence[Sequence[int]]) -> float:
+    """Word errors of all utterances for each word that was meant: 0 is perfect, and more than 1 is possible."""
+    if not any(map(len, meant)):
+        raise ValueError("no word was meant in any utterance, so there is no rate of errors")
+    return sum(map(word_errors, said, meant)) / sum(map(len, meant))
+
+
 def word_errors(said: Sequence[int], meant: Sequence[int]) -> int:
     """The fewest words to insert, leave out or change to make `meant` of `said` (Levenshtein 1966)."""
     row = list(range(len(meant) + 1))

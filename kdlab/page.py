@@ -50,6 +50,31 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(["| § | claim | paper | here, mean ± sd (seeds) | verdict |", "|---|---|---|---|---|", *lines])
 
 
+def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:
+    """The rows that were run and judged as one SVG: the claim, the paper's number and ours, each seed, the verdict."""
+    shown = [row for row in rows if row["n"] and row["verdict"] != "not judged"]
+    height = row_height * (len(shown) + 1) + 34
+    drawn = [_cells(20, "claim", "paper", "here", "verdict", "#555")]
+    for i, row in enumerate(shown):
+        y = row_height * (i + 1)
+        told = paper.claim(row["claim"])
+        strip = _picture(told, row["record"]["values"]).replace("<svg ", f"<svg x='652' y='{y + 3}' ", 1)
+        colour = COLOURS[row["verdict"]]
+        drawn.append(_cells(y + 21, f"§{row['section']}  {row['says']}", number(row["paper"]), number(row["ours"]),
+                            row["verdict"], colour) + strip)  # fmt: skip
+    legend = "dots: seeds; line: the paper; bands: what confirms, or confirms in part"
+    drawn.append(f"<text x='652' y='{height - 14}' fill='#555' font-size='12'>{legend}</text>")
+    return (f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1060 {height}' font-family='sans-serif' "
+            f"font-size='14'><rect width='1060' height='{height}' fill='white'/>{''.join(drawn)}</svg>\n")  # fmt: skip
+
+
+def _cells(y: int, says: str, printed: str, ours: str, verdict: str, colour: str) -> str:
+    return (f"<text x='10' y='{y}' fill='#1a1a1a'>{html.escape(says)}</text>"
+            f"<text x='570' y='{y}' fill='#1a1a1a' text-anchor='end'>{printed}</text>"
+            f"<text x='634' y='{y}' fill='#1a1a1a' text-anchor='end' font-weight='bold'>{ours}</text>"
+            f"<text x='966' y='{y}' fill='{colour}' font-weight='bold'>{verdict}</text>")  # fmt: skip
+
+
 def number(value: float | None) -> str:
     """Four digits of it; a dash for none."""
     return "–" if value is None else f"{value:.4g}"

@@ -84,18 +84,36 @@ def learning(x: Sequence[float], runs: Mapping[str, Sequence[Sequence[float]]], 
     return ax
 
 
-def outcomes(values: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
-    """A row per name: a dot per seed, a bar to their mean, and the mean in figures."""
+def outcomes(values: Mapping[str, Sequence[float]], xlabel: str, near: bool = False, ax: Axes | None = None) -> Axes:
+    """A row per name: a dot per seed, a bar to their mean, and the mean in figures. near: not from 0 on."""
     ax = _axes(ax, 6.5, 0.6 + 0.55 * len(values))
     for row, (colour, each) in enumerate(zip((ALONE, STUDENT, TEACHER, *CYCLE[2:]), values.values(), strict=False)):
         mean = float(np.mean(each))
-        ax.barh(row, mean, color=colour, alpha=0.45, height=0.6)
+        if near:
+            ax.plot([mean] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=3, alpha=0.6)
+        else:
+            ax.barh(row, mean, color=colour, alpha=0.45, height=0.6)
         ax.plot(each, [row] * len(each), "o", color=colour, markeredgecolor="white")
         ax.text(max(each), row, f"   {mean:.0f}" if mean >= 100 else f"   {mean:.3g}", va="center", fontweight="bold")
-    ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, xlim=(0, None))
+    ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, xlim=(None if near else 0, None))
     ax.margins(x=0.12)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
+    return ax
+
+
+def spectrogram(energies: Tensor, words: Sequence[tuple[str, int, int]], ax: Axes | None = None) -> Axes:
+    """Frames (n, bands) of 10 ms along time, the louder the darker, under the words: (name, first frame, last + 1)."""
+    ax = _axes(ax, 8.5, 2.6)
+    picture = energies.cpu().T
+    low, high = np.quantile(picture, [0.05, 0.995])
+    ax.imshow(picture, cmap="gray_r", origin="lower", aspect="auto", vmin=low, vmax=high,
+              extent=(0, len(energies) / 100, 0, len(picture)))  # fmt: skip
+    for name, begin, end in words:
+        ax.axvspan(begin / 100, end / 100, ymin=1.01, ymax=1.11, color=STUDENT, alpha=0.25, clip_on=False)
+        ax.text((begin + end) / 200, len(picture) * 1.06, name, ha="center", va="center", fontsize=10)
+    ax.set(xlabel="seconds", ylabel="mel band")
+    ax.grid(visible=False)
     return ax
 
 

@@ -59,6 +59,7 @@ COURSE = [
     ("03", "Live distillation", "03_live_distillation", "What happens if I turn the knobs while the student learns?"),
     ("04", "MNIST", "04_mnist", "67, 146, 74: what soft targets carry over, and which T for which width (§3)"),
     ("05", "Missing digits", "05_missing_digits", "Can a student know a 3 that it has never seen? (§3)"),
+    ("06", "Speech", "06_speech", "Can one net hear as well as ten that vote? (§4)"),
 ]
 
 
@@ -107,10 +108,23 @@ def _live(results: Path) -> str:
 def _claims(results: Path) -> str:
     from kdlab import page, paper
 
-    kept = {path.stem: _read(path) for path in sorted((results / "claims").glob("*.json"))}
-    machines = "; ".join(sorted({_machine(record) for record in kept.values()}))
-    rows = paper.judged(kept)
+    rows = judged(results)
+    machines = "; ".join(sorted({_machine(row["record"]) for row in rows if row["record"]}))
     return f"{page.table(rows)}\n\n{page.counted(rows)} {paper.RULE} {machines}."
+
+
+def figure(results: Path) -> str:
+    """The README's picture of the claims, as SVG."""
+    from kdlab import page
+
+    return page.figure(judged(results))
+
+
+def judged(results: Path) -> list[dict]:
+    """The claims beside what the full runs measured."""
+    from kdlab import paper
+
+    return paper.judged({path.stem: _read(path) for path in sorted((results / "claims").glob("*.json"))})
 
 
 def _median(rows: list[dict], key: str, what: str) -> float:

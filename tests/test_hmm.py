@@ -106,6 +106,13 @@ def test_priors_and_times_to_stay_are_shares():
     assert stay[0] == pytest.approx((14 + 1) / (16 + 2)) and stay[2] > 0.95 and stay[3] == 0.5
 
 
+def test_the_rate_is_of_all_words_together():
+    assert hmm.word_error_rate([[1, 2], [3]], [[1, 2, 2], [4]]) == 2 / 4
+    assert hmm.word_error_rate([[1, 1, 1]], [[2]]) == 3.0
+    with pytest.raises(ValueError, match="no word was meant"):
+        hmm.word_error_rate([[1]], [[]])
+
+
 @pytest.mark.parametrize(("said", "meant", "errors"), [
     ([], [], 0), ([1, 2, 3], [1, 2, 3], 0), ([], [1, 2], 2), ([1, 2], [], 2), ([1, 3], [1, 2, 3], 1),
     ([1, 2, 2, 3], [1, 2, 3], 1), ([3, 2, 1], [1, 2, 3], 2), ([5, 1, 2], [1, 2, 5], 2),

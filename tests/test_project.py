@@ -143,6 +143,13 @@ def test_the_readme_says_what_results_say():
     assert report.fill(readme.replace("images/s", "").replace("64 errors", "63 errors"), ROOT / "results") == readme
 
 
+def test_the_readmes_figure_shows_what_results_say():
+    shown = (ROOT / "docs" / "claims.svg").read_text(encoding="utf-8")
+    assert report.figure(ROOT / "results") == shown, "figure and results part; `kdlab report` mends it"
+    student = next(row for row in report.judged(ROOT / "results") if row["claim"] == "student-distilled")
+    assert f">{student['ours']:.4g}<" in shown and shown.count("<circle") > 20
+
+
 def test_the_readmes_table_lists_every_notebook_and_links_lead_somewhere():
     assert [f"{file}.ipynb" for *_, file, _ in report.COURSE] == [path.name for path in NOTEBOOKS]
     for page in ("README.md", "CONTRIBUTING.md"):

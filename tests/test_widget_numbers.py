@@ -167,6 +167,23 @@ def test_similarity_is_the_mean_soft_target_of_each_class_in_per_cent(page, logi
     close(drawn["matrix"], 100 * wanted, scale=100)
 
 
+@temperatures
+def test_words_are_sums_over_their_states(page, logits, T):
+    groups = [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+    teacher, student = logits, logits.flip(0)
+    p = [torch.stack([(z / T).softmax(1)[:, torch.tensor(groups) == g].sum(1) for g in range(3)], 1)
+         for z in (teacher, student)]  # fmt: skip
+    nets = {"teacher": teacher, "student": student, "groups": groups}
+    close(series(recipe(page, "words", nets, T=T, index=2)), torch.stack([p[0][2], p[1][2]]))
+    truth = [0, 1, 2]
+    heard = recipe(page, "heard", nets | {"truth": truth}, T=T)
+    for lane, each in zip(heard["lanes"], p, strict=True):
+        close(lane["p"], each.amax(1))
+        close(each.gather(1, torch.tensor(lane["word"])[:, None])[:, 0], each.amax(1))
+    right = [[w == t for w, t in zip(lane["word"], truth, strict=True)] for lane in heard["lanes"]]
+    close(numbers(heard), [100 * sum(each) / 3 for each in right])
+
+
 @pytest.mark.parametrize("bias", [-4.0, 0.0, 2.5])
 def test_confusion_counts_what_is_called_what_with_the_bias_moved(page, logits, bias):
     labels = [4, 0, 4]

@@ -1,5 +1,8 @@
 """What the panels are made of and what they refuse; test_widget_numbers.py sees them draw."""
 
+import io
+import wave
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +61,35 @@ def test_a_cell_of_the_similarity_shows_the_images_that_carry_most_of_the_other_
     panel.pieces["matrix"].selected = [0, 1]
     p = (torch.tensor([5.0, 2.0, 0.0]) / 4).softmax(0)[1]
     assert panel.pieces["sheets"].captions[0] == f"{100 * p:.1f} %"
+
+
+def utterance(n=50, states=6):
+    """Six states of three words: energies, sound, two nets' logits, the state of each frame."""
+    rng = torch.Generator().manual_seed(0)
+    energies, teacher, student = (torch.randn(n, k, generator=rng) for k in (40, states, states))
+    return energies, np.arange(n * 80, dtype=np.int16), 8_000, teacher, student, torch.arange(n) * states // n
+
+
+def test_an_utterance_can_be_heard_and_followed():
+    panel = widgets.listen(*utterance(), groups=[0, 0, 1, 1, 1, 2], names=["a", "b", "–"], T=2.0)
+    sound, bars = panel.pieces["sound"], panel.pieces["bars"]
+    assert sound.shape == [50, 40] and len(sound.energies) == 2_000 and sound.inputs["truth"][:3] == [0, 0, 0]
+    targets = {(piece, trait) for link in panel.links for piece, trait in [link.target]}
+    assert targets == {(sound, "index"), (sound, "T"), (bars, "index"), (bars, "T"), (panel.controls["index"], "value")}
+    with wave.open(io.BytesIO(panel.children[0].value)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (8_000, 1, 4_000)
+        assert np.array_equal(np.frombuffer(file.readframes(4_000), "<i2"), np.arange(4_000))
+
+
+@pytest.mark.parametrize(("part", "wrong", "said"), [
+    (0, torch.zeros(50), r"\(frames, bands\), got the shape \(50,\)"), (1, np.zeros(8), "int16, got .* float64"),
+    (3, torch.zeros(49, 6), "50 frames want as many .* got 49"), (5, torch.zeros(9).long(), "got 50, 50 and 9"),
+])  # fmt: skip
+def test_parts_of_an_utterance_that_do_not_fit_are_named(part, wrong, said):
+    given = [*utterance()]
+    given[part] = wrong
+    with pytest.raises(ValueError, match=said):
+        widgets.listen(*given, groups=[0, 0, 1, 1, 1, 2], names=["a", "b", "–"])
 
 
 @pytest.mark.parametrize(

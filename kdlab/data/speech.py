@@ -73,7 +73,7 @@ def log_mel(sound: np.ndarray, rate: int) -> Tensor:
 
     Raises ValueError for another rate than 8,000 samples a second, for less than a frame, and for silence.
     """
-    x = torch.from_numpy(np.array(sound, dtype=np.float32))
+    x = torch.from_numpy(np.array(sound, dtype=np.float64))  # double, which no autocast around us makes coarse
     if rate != RATE:
         raise ValueError(f"sound of {RATE:,} samples a second is wanted, got {rate:,}; "
                          f"scipy.signal.resample_poly(sound, {RATE}, {rate}) makes it so")
@@ -83,18 +83,20 @@ def log_mel(sound: np.ndarray, rate: int) -> Tensor:
     if not x.isfinite().all() or x.max() == x.min():
         raise ValueError("the recording is silent, or holds NaN, so nothing can be heard in it; was it muted?")
     x = x / x.abs().max()
-    power = torch.fft.rfft(x.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW), 512).abs().square()
+    pieces = x.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW, dtype=torch.float64)
+    power = torch.fft.rfft(pieces, 512).abs().square()
     energies = (power @ _bands() + 1e-6).log()
-    return energies - energies.mean(dim=0)
+    return (energies - energies.mean(dim=0)).float()
 
 
 @functools.cache
 def _bands() -> Tensor:
     """(257, 40): how much each frequency counts in each band; triangles of equal width on the mel scale."""
     top = 2595 * math.log10(1 + RATE / 2 / 700)
-    edges = 700 * (10 ** (torch.linspace(0, top, BINS + 2) / 2595) - 1)
-    frequencies, low, middle, high = torch.linspace(0, RATE / 2, 257)[:, None], edges[:-2], edges[1:-1], edges[2:]
-    return torch.minimum((frequencies - low) / (middle - low), (high - frequencies) / (high - middle)).clamp(min=0)
+    edges = 700 * (10 ** (torch.linspace(0, top, BINS + 2, dtype=torch.float64) / 2595) - 1)
+    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
+    hertz = torch.linspace(0, RATE / 2, 257, dtype=torch.float64)[:, None]
+    return torch.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle)).clamp(min=0)
 
 
 def windows(frames: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ function ofWords(row, groups, T) {
   softmax(row, T).forEach((p, state) => { sums[groups[state]] += p; });
   return sums;
 }
-const nets_of = ({ groups, truth, ...nets }) => Object.entries(nets); // an input of rows, a row a frame, is a net
+const ofNets = ({ groups, truth, ...nets }) => Object.entries(nets); // an input of rows, a row a frame, is a net
 
 const kept = new WeakMap(); // a curve's grid is computed once for each inputs and key, not at each move of T
 function once(inputs, key, compute) {
@@ -133,13 +133,13 @@ const recipes = {
     return { matrix, numbers };
   },
   words: (d, k) => ({
-    series: nets_of(d).map(([name, rows]) => ({ name, values: ofWords(rows[k.index], d.groups, k.T) })), numbers: [] }),
+    series: ofNets(d).map(([name, rows]) => ({ name, values: ofWords(rows[k.index], d.groups, k.T) })), numbers: [] }),
   heard(d, k) { // along all frames: the likeliest word of each net, and its probability
-    const lanes = nets_of(d).map(([name, rows]) => {
+    const lanes = ofNets(d).map(([name, rows]) => {
       const each = rows.map((row) => ofWords(row, d.groups, k.T)), p = each.map((row) => Math.max(...row));
       return { name, p, word: each.map((row, t) => row.indexOf(p[t])) };
     });
-    const numbers = lanes.map((l) => ({ label: `${l.name} hears`, unit: "% of the frames' words right",
+    const numbers = lanes.map((l) => ({ label: `${l.name}: frames whose word is right`, unit: "%",
       value: (100 * l.word.filter((w, t) => w === d.truth[t]).length) / d.truth.length }));
     return { lanes, numbers };
   },
