@@ -29,7 +29,8 @@ def main(keep: bool = False, rounds: int = 3) -> None:
     print(f"matrix products, {machine.thread_count()} thread: {rate / 1e9:.0f} billion multiply-adds a second\n")
     result = {"machine": machine.describe(), "multiply_adds_a_second": rate, "rounds": rounds,
               "training": [training(units, n, rate, rounds) for units, n in ((30, 60_000), (800, 15_000))],
-              "many": at_once(rounds), "import": imports(rounds), "sliders": sliders()}  # fmt: skip
+              "many": at_once(rounds), "speech": speech(rounds), "import": imports(rounds),
+              "sliders": sliders()}  # fmt: skip
     out = ROOT / ("results" if keep else "build") / "bench.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
@@ -69,6 +70,33 @@ def at_once(rounds: int, n: int = 16, units: int = 30, cases: int = 20_000) -> d
           f"({row['one_by_one'] / row['at_once']:.1f} x), in two processes {row['in_two_processes']} s "
           f"({row['one_by_one'] / row['in_two_processes']:.1f} x); final losses part by at most "
           f"{row['largest_difference_of_losses']:.1e} of themselves")
+    return row
+
+
+def speech(rounds: int, n: int = 10, utterances: int = 100) -> dict:
+    """Frames a second of acoustic models in training: one, ten one after the other, ten at once."""
+    corpus = data.load("digits-speech", "cpu", n_train=utterances, n_test=1)
+    x, y, classes = corpus.x_train, corpus.y_train, len(corpus.classes)
+    cases, how = (x, y, torch.zeros(1, classes).expand(len(x), -1)), {"epochs": 1, "lr": LR, "batch_size": 256}
+
+    def start(n: int) -> list[torch.nn.Module]:
+        return [models.mlp((256, 256), n_in=x[0].numel(), n_classes=classes, seed=i) for i in range(n)]
+
+    def one_by_one(nets):
+        for net in nets:
+            train.fit(net, cases, train.labels(net), **how)
+
+    ways = {"one": (1, one_by_one), "ten_one_by_one": (n, one_by_one),
+            "ten_at_once": (n, lambda nets: many.fit(nets, cases, T=1.0, alpha=0.0, **how))}  # fmt: skip
+    rates = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, (how_many, way) in ways.items():
+            nets, begun = start(how_many), time.perf_counter()
+            way(nets)
+            rates[name].append(how_many * len(x) / (time.perf_counter() - begun))
+    row = {"frames": len(x), "units": 256, **{name: round(statistics.median(each)) for name, each in rates.items()}}
+    print(f"acoustic models of 2 x 256: one {row['one']:,} frames/s; ten one by one {row['ten_one_by_one']:,}, "
+          f"at once {row['ten_at_once']:,} ({row['ten_at_once'] / row['ten_one_by_one']:.1f} x)")
     return row
 
 
