@@ -24,7 +24,7 @@ bench: $(VENV)/ready-test         ## the speeds the README quotes, measured here
 	@$(BIN)/python benchmarks/run.py
 
 html: $(VENV)/ready-lab           ## every notebook, executed, as a page in build/html that needs no kernel
-	@$(BIN)/kdlab run --html
+	@$(BIN)/kdlab run
 	@$(BIN)/kdlab report
 
 clean:                            ## remove what was built; the environment and trained nets stay

@@ -59,13 +59,27 @@ def _app(path: Path) -> list[str]:
             "--MappingKernelManager.cull_idle_timeout=300"]  # of a page that is gone; an open one stays
 
 
-@app.command()
+class _Pairs(typer.core.TyperCommand):
+    """`-p T 8`, as papermill writes it, is `-p T=8`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        words, joined = list(args), []
+        while words:
+            joined.append(words.pop(0))
+            pair = words[:2] if joined[-1] == "-p" else []
+            if len(pair) == 2 and "=" not in pair[0] and not pair[1].startswith("--"):
+                joined.append("=".join(pair))
+                del words[:2]
+        return super().parse_args(ctx, joined)
+
+
+@app.command(cls=_Pairs)
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="names or numbers, such as 01; all by default")] = None,
     profile: Annotated[str, typer.Option(help="smoke or full, from profiles.yaml; else the notebook's own")] = "",
-    p: Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="a parameter, such as -p T=8")] = None,
+    p: Annotated[list[str] | None, typer.Option("-p", metavar="NAME VALUE", help="a parameter, such as -p T 8")] = None,
     j: Annotated[int, typer.Option("-j", min=1, help="how many notebooks at once")] = 1,
-    html: Annotated[bool, typer.Option(help="also write each as a page in build/html")] = False,
+    html: Annotated[bool, typer.Option(help="also write each as a page in build/html")] = True,
     keep: Annotated[bool, typer.Option(help="also write the seconds to results/notebooks.json")] = False,
 ) -> None:
     """Run notebooks from top to bottom; what they show is kept in build/. Interrupted, it goes on where it stopped."""

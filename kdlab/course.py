@@ -49,7 +49,7 @@ def given(path: Path, pairs: list[str], paths: list[Path]) -> dict:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ValueError(f"a parameter is given as NAME=VALUE, such as -p T=8, got {pair!r}")
+            raise ValueError(f"a parameter is given as -p NAME VALUE, such as -p T 8, got {pair!r}")
         if not any(name in each for each in declared.values()):
             known = sorted({known for each in declared.values() for known in each})
             raise ValueError(f"no parameter is called {name!r}; there are {', '.join(known)}")

@@ -21,7 +21,8 @@ def kdlab(*words: str, cwd=ROOT, **environ) -> subprocess.CompletedProcess:
     (("run", "99"), "no notebook is called '99'; there are 00_start_here"),
     (("run", "00", "--profile", "tiny"), "no profile is called 'tiny'"),
     (("run", "00", "-p", "temperature=3"), "no parameter is called 'temperature'; there are"),
-    (("run", "00", "-p", "T"), "NAME=VALUE, such as -p T=8, got 'T'"),
+    (("run", "00", "-p", "T", "--profile", "smoke"), "such as -p T 8, got 'T'"),
+    (("run", "00", "-p", "T"), "-p NAME VALUE, such as -p T 8, got 'T'"),
     (("data", "fashion_mnist"), "did you mean 'fashion-mnist'?"),
     (("lab", "--notebook", "nope.ipynb"), "no notebook is called 'nope.ipynb'"),
 ])  # fmt: skip
@@ -79,7 +80,9 @@ def test_a_parameter_given_by_hand_reaches_the_notebooks_that_declare_it(tmp_pat
     said = "open('said', 'a').write(str({}))"
     run = course_of(tmp_path, _00_start_here=said.format("n + 1"), _01_b=said.format("n"))
     assert run("-p", "n=7", "-j", "2").returncode == 0
-    assert sorted((tmp_path / "notebooks" / "said").read_text()) == ["7", "8"]
+    assert run("-p", "n", "3", "--no-html").returncode == 0
+    assert sorted((tmp_path / "notebooks" / "said").read_text()) == ["3", "4", "7", "8"]
+    assert (tmp_path / "build" / "html" / "01_b.html").exists()
 
 
 def test_run_again_goes_on_where_it_stopped(tmp_path):
