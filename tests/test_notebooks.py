@@ -79,6 +79,7 @@ def test_parameters_are_plain_values_and_every_profile_value_is_some_notebooks(p
     cell = next(c for c in nbformat.read(path, 4).cells if "parameters" in c.metadata.get("tags", []))
     for line in filter(None, map(str.strip, cell.source.splitlines())):
         assert re.fullmatch(r"\w+ = (-?[\d_.e-]+|\"[^\"]*\"|True|False)(  # .+)?", line), f"not a plain value: {line}"
+        assert line.split()[0] in papermill.inspect_notebook(str(path)), f"papermill does not see it: {line}"
     declared = {name for path in NOTEBOOKS for name in papermill.inspect_notebook(str(path))}
     for name, values in PROFILES.items():
         assert set(values) <= declared, f"profile {name} sets what no notebook declares"
