@@ -139,11 +139,11 @@ def data(names: Annotated[list[str] | None, typer.Argument(help="data sets to fe
     from kdlab import data as sets
 
     for name in names or []:
-        for path in sets.fetch(name):
+        for path in sets.fetch(name) or ["made here when it is asked for"]:
             print(f"{name:16} {path}")
     if not names:
         for name in sets.names():
-            for file, place in sets.where(name).items():
+            for file, place in (sets.where(name) or {"(no file)": "made here when it is asked for"}).items():
                 print(f"{name:16} {file:28} {place}")
 
 

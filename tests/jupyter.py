@@ -85,7 +85,7 @@ def browser() -> Iterator[Page]:
         program.close()
 
 
-def run_all(page: Page, address: str, notebook: str, seconds: float = 300) -> None:
+def run_all(page: Page, address: str, notebook: str, seconds: float = 600) -> None:
     """Open `notebook`, run all its cells and wait until the last of them is done. AssertionError for one that fails."""
     page.goto(f"{address}/lab/workspaces/{Path(notebook).stem}/tree/{notebook}?reset")
     page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status"

@@ -46,6 +46,7 @@ def test_data_lists_what_is_there():
     listing = kdlab("data").stdout
     assert "train-images-idx3-ubyte.gz" in listing
     assert "kmnist" in listing
+    assert "digits-speech    (no file)                    made here" in listing
 
 
 def test_run_says_which_cell_failed_and_exits_with_1(tmp_path):

@@ -62,7 +62,7 @@ def spoken(sentences: Sequence[Sentence]) -> list[Said]:
 
 
 def _in_a_process(sentences: Sequence[Sentence]) -> list[Said]:
-    done = subprocess.run([sys.executable, __file__], input=json.dumps(sentences).encode(), capture_output=True)
+    done = subprocess.run([sys.executable, "-P", __file__], input=json.dumps(sentences).encode(), capture_output=True)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
         kind, _, what = said[-1].partition(": ")
