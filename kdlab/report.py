@@ -86,13 +86,13 @@ def _at_once(record: dict) -> str:
     """What many nets at once gain, as far as it was measured."""
     said = ""
     if row := record.get("many"):
-        said += (f"{row['students']} students of 2 × {row['units']} at once learn {row['one_by_one'] / row['at_once']:.1f} "
-                 f"times as fast as one after the other, in two processes "
+        said += (f"{row['students']} students of 2 × {row['units']} at once learn "
+                 f"{row['one_by_one'] / row['at_once']:.1f} times as fast as one after the other, in two processes "
                  f"{row['one_by_one'] / row['in_two_processes']:.1f} times; their final losses part by "
                  f"{row['largest_difference_of_losses']:.0e} of themselves at the most. ")
     if row := record.get("speech"):
-        said += (f"An acoustic model of 2 × {row['units']} learns from {row['one']:,} frames a second; ten at once from "
-                 f"{row['ten_at_once']:,}, one after the other from {row['ten_one_by_one']:,}. ")
+        said += (f"An acoustic model of 2 × {row['units']} learns from {row['one']:,} frames a second; ten at once "
+                 f"from {row['ten_at_once']:,}, one after the other from {row['ten_one_by_one']:,}. ")
     return said
 
 
