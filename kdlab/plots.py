@@ -1,6 +1,7 @@
 """Figures of record: data in, Axes out. Each draws on `ax` where one is given, else on a new figure."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -84,17 +85,19 @@ def learning(x: Sequence[float], runs: Mapping[str, Sequence[Sequence[float]]], 
     return ax
 
 
-def outcomes(values: Mapping[str, Sequence[float]], xlabel: str, near: bool = False, ax: Axes | None = None) -> Axes:
+def outcomes(values: Mapping[str, Sequence[float]], xlabel: str, near: bool = False,
+             colours: Sequence[str] = (ALONE, STUDENT, TEACHER, *CYCLE[2:]), ax: Axes | None = None) -> Axes:
     """A row per name: a dot per seed, a bar to their mean, and the mean in figures. near: not from 0 on."""
     ax = _axes(ax, 6.5, 0.6 + 0.55 * len(values))
-    for row, (colour, each) in enumerate(zip((ALONE, STUDENT, TEACHER, *CYCLE[2:]), values.values(), strict=False)):
+    for row, (colour, each) in enumerate(zip(itertools.cycle(colours), values.values(), strict=False)):
         mean = float(np.mean(each))
         if near:
             ax.plot([mean] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=3, alpha=0.6)
         else:
             ax.barh(row, mean, color=colour, alpha=0.45, height=0.6)
         ax.plot(each, [row] * len(each), "o", color=colour, markeredgecolor="white")
-        ax.text(max(each), row, f"   {mean:.0f}" if mean >= 100 else f"   {mean:.3g}", va="center", fontweight="bold")
+        said = f"{mean:.2f}" if near else f"{mean:.0f}" if mean >= 100 else f"{mean:.3g}"
+        ax.text(max(each), row, f"   {said}", va="center", fontweight="bold")
     ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, xlim=(None if near else 0, None))
     ax.margins(x=0.12)
     ax.invert_yaxis()

@@ -50,9 +50,9 @@ function render({ model, el }) {
       for (let t = 0, end; t < frames; t = end) { // a run of frames that hear the same word
         for (end = t + 1; end < frames && lane.word[end] === lane.word[t];) end += 1;
         for (let f = t; f < end; f += 1) {
-          const hears = i === 0 || lane.word[f] === inputs.truth[f];
+          const hit = i && lane.word[f] === inputs.truth[f]; // in its net's colour, as in the bars
           c.globalAlpha = 0.12 + 0.75 * lane.p[f];
-          c.fillStyle = i === 0 ? "rgb(128 128 128 / 35%)" : style.getPropertyValue(hears ? "--kd-6" : "--kd-2");
+          c.fillStyle = hit ? style.getPropertyValue(`--kd-${i}`) : "rgb(128 128 128 / 45%)";
           c.fillRect(x(f), top, x(f + 1) - x(f) + 0.4, LANE - 6);
         }
         c.globalAlpha = 1;
