@@ -59,6 +59,7 @@ COURSE = [
     ("03", "Live distillation", "03_live_distillation", "What happens if I turn the knobs while the student learns?"),
     ("04", "MNIST", "04_mnist", "67, 146, 74: what soft targets carry over, and which T for which width (§3)"),
     ("05", "Missing digits", "05_missing_digits", "Can a student know a 3 that it has never seen? (§3)"),
+    ("08", "Regularisers", "08_regularisers", "Is 3 % of the data enough, with soft targets? (§6)"),
 ]
 
 
