@@ -118,7 +118,7 @@ export default () => {
       }
       const notes = series.map((s, i) => {
         const j = x === null ? s.x.length - 1 : nearest(s.x, x), v = !inside && s.at !== undefined ? s.at : s.y[j];
-        const where = x === null || recipe ? x ?? x1 : s.x[j];
+        const where = x === null || !whole ? x ?? x1 : s.x[j];
         if (where >= x0 && where <= x1 && Number.isFinite(v) && (!logY || v > 0) && v >= y0 && v <= y1) {
           c.fillStyle = paint[i].colour;
           c.beginPath(); c.arc(px(where), py(v), 4.5, 0, 7); c.fill();

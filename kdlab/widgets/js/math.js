@@ -152,7 +152,8 @@ const recipes = {
   },
   runs({ x, stop, ...curves }, k) { // name → values at x, a row a run; stop: where on x each run is to be read
     const series = Object.entries(curves).map(([name, rows]) => ({ name, values: rows[k.index] }));
-    const numbers = series.map((s) => ({ label: `${s.name}, at the end`, value: s.values.at(-1), unit: "" }));
+    const kinds = series.map((s) => s.name.split(",")[0]), firsts = series.filter((_, i) => kinds.indexOf(kinds[i]) === i);
+    const numbers = firsts.map((s) => ({ label: `${s.name}, at the end`, value: s.values.at(-1), unit: "" }));
     return { x, series, numbers, cursor: stop?.[k.index] };
   },
   gradient_size(d, k) {
