@@ -256,7 +256,8 @@ def test_curves_follow_T_and_the_picture_changes(page):
 
 
 def test_runs_follow_their_slider_and_the_line_stands_where_each_is_to_stop(page):
-    curves = {"hard, test": [[1.0, 3, 2], [4, 5, 6]], "hard, own": [[1.0, 2, 3]] * 2, "soft, test": [[2.0, 3, 3], [6, 6, 7]]}
+    curves = {"hard, test": [[1.0, 3, 2], [4, 5, 6]], "hard, own": [[1.0, 2, 3]] * 2,
+              "soft, test": [[2.0, 3, 3], [6, 6, 7]]}  # fmt: skip
     panel = widgets.runs([1, 10, 100], curves, ["1 %", "3 %"], stop=[10, 100])
     assert mount(page, panel.pieces["curves"])["cursor"] == 10
     before = page.evaluate("el.querySelector('canvas').toDataURL()")
