@@ -98,6 +98,10 @@ CLAIMS = [
     Claim("soft-soft-3-test", "6", "3 % of the data, soft targets, never stopped", 57.0, _ACCURACY),
     Claim("soft-recovered", "6", "soft targets on 3 % of the data recover almost all that the whole data knew",
           100 * (57.0 - 44.5) / (58.9 - 44.5), "per cent of the gap", (75, MORE), (50, MORE)),
+    Claim("soft-hard-falls", "6", "labels on 3 % of the data: the accuracy falls sharply after its peak", None,
+          "points of test accuracy from the peak to the end", (2, MORE), (0.5, MORE)),
+    Claim("soft-no-stopping", "6", "soft targets need no early stopping: the end is about as good as the peak", None,
+          "points of test accuracy from the peak to the end", (0, 0.5), (0, 1)),
 ]  # fmt: skip
 
 

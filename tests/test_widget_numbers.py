@@ -158,6 +158,13 @@ def test_paths(page, logits, T):
     close(numbers(drawn), (logits[2] / T).softmax(0)[[3, 7]])
 
 
+def test_runs_are_picked_by_row_and_read_at_their_end(page, logits):
+    drawn = recipe(page, "runs", {"x": list(range(1, N + 1)), "hard": logits, "soft": 2 * logits}, index=2)
+    assert [s["name"] for s in drawn["series"]] == ["hard", "soft"] and drawn["x"] == list(range(1, N + 1))
+    close(series(drawn), torch.stack([logits[2], 2 * logits[2]]))
+    close(numbers(drawn), [logits[2, -1], 2 * logits[2, -1]])
+
+
 @temperatures
 def test_similarity_is_the_mean_soft_target_of_each_class_in_per_cent(page, logits, T):
     drawn = recipe(page, "similarity", {"logits": logits, "labels": [4, 0, 4]}, T=T)
@@ -262,6 +269,19 @@ def test_curves_follow_T_and_the_picture_changes(page):
     before = page.evaluate("el.querySelector('canvas').toDataURL()")
     close([s["at"] for s in turn(page, "T", 20.0)["series"]],
           [n["value"] for n in turn(page, "T", 20.0)["numbers"]])  # fmt: skip
+    assert page.evaluate("el.querySelector('canvas').toDataURL()") != before
+
+
+def test_runs_follow_their_slider_and_the_line_stands_where_each_is_to_stop(page):
+    curves = {"hard, test": [[1.0, 3, 2], [4, 5, 6]], "hard, own": [[1.0, 2, 3]] * 2,
+              "soft, test": [[2.0, 3, 3], [6, 6, 7]]}  # fmt: skip
+    panel = widgets.runs([1, 10, 100], curves, ["1 %", "3 %"], stop=[10, 100])
+    assert mount(page, panel.pieces["curves"])["cursor"] == 10
+    before = page.evaluate("el.querySelector('canvas').toDataURL()")
+    now = turn(page, "index", 1)
+    assert now["cursor"] == 100 and [n["value"] for n in now["numbers"]] == [6, 7]
+    assert [(s["name"], s["first"], s["last"]) for s in now["series"]] == [
+        ("hard, test", 4, 6), ("hard, own", 1, 3), ("soft, test", 6, 7)]  # fmt: skip
     assert page.evaluate("el.querySelector('canvas').toDataURL()") != before
 
 

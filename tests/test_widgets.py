@@ -46,6 +46,7 @@ def kept(curves):
         (lambda: widgets.gradient_size(LOGITS, LOGITS.flip(0)), {"curves.T"}),
         (lambda: widgets.hot_limit(LOGITS[0], LOGITS[1], NAMES), {"bars.T"}),
         (lambda: widgets.ensemble(LOGITS, NAMES), {"bars.T", "bars.log_y"}),
+        (lambda: widgets.runs([1, 10, 100], {"test": LOGITS}, ["1 %", "3 %"], stop=[10, 1], start=1), {"curves.index"}),
     ],
 )  # fmt: skip
 def test_every_control_drives_its_pieces_in_the_browser(panel, linked):
@@ -108,6 +109,7 @@ def test_parts_of_an_utterance_that_do_not_fit_are_named(part, wrong, said):
         (lambda: widgets.temperature(LOGITS, NAMES, image=IMAGES[0]), "2 images, got 1"),
         (lambda: widgets.two_terms(LOGITS, LOGITS, [0, 3], NAMES), "from 0 to 2"),
         (lambda: widgets.two_terms(LOGITS, LOGITS, [0, 1], NAMES, alpha=2), "alpha"),
+        (lambda: widgets.runs([1, 10], {"test": LOGITS}, ["a", "b"]), r"2 runs of 2 points are wanted, .*\(2, 3\)"),
         (lambda: widgets.Digit(IMAGES * 3 - 1), "normalised"),
         (lambda: widgets.Digit(IMAGES, captions=["one"]), "2 captions, got 1"),
         (lambda: widgets.Matrix(), "needs values"),

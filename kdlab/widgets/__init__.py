@@ -8,10 +8,11 @@ from .live import Live
 from .pad import Pad, pad
 from .panels import Panel, ensemble, gradient_size, hot_limit, microscope, omitted, similarity, temperature, two_terms
 from .pieces import Bars, Curves, Digit, Matrix
+from .runs import runs
 from .sound import Sound, listen
 
 __all__ = [
     "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel", "Sound",
-    "ensemble", "gradient_size", "hot_limit", "listen", "microscope", "omitted", "pad", "similarity", "temperature",
-    "two_terms",
+    "ensemble", "gradient_size", "hot_limit", "listen", "microscope", "omitted", "pad", "runs", "similarity",
+    "temperature", "two_terms",
 ]  # fmt: skip

@@ -26,7 +26,7 @@ class Panel(w.VBox):
     def __init__(self, controls: dict[str, w.Widget], pieces: dict[str, Piece], rows: list[list[w.Widget]]):
         self.controls, self.pieces = controls, pieces
         self.links = [
-            w.jslink((control, "value"), (piece, name))
+            w.jslink((control, "index" if isinstance(control, w.SelectionSlider) else "value"), (piece, name))
             for name, control in controls.items()
             for piece in pieces.values()
             if piece.has_trait(name)

@@ -20,7 +20,7 @@ RECIPES = {  # formula → the inputs it needs; {} takes any named series
         "hot_limit": {"student", "teacher"}, "ensemble": {"members"}, "nets": {},
         "words": {"teacher", "student", "groups"},
     },
-    "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}},
+    "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}, "runs": {"x"}},
     "Matrix": {"": {}, "similarity": {"logits", "labels"}, "confusion": {"logits", "labels", "classes"}},
     "Sound": {"heard": {"teacher", "student", "groups", "truth"}},
 }  # fmt: skip
@@ -116,8 +116,9 @@ class Piece(anywidget.AnyWidget):
         return proposal.value
 
     def _by_row(self, inputs: dict) -> list[str]:
-        """The inputs with a row an image; those of `nets` are called as the nets are."""
-        return [name for name in inputs if name in ROWS or self.recipe == "nets"]
+        """The inputs with a row an image, or a run; those of `nets` and `runs` are called as the nets are."""
+        named = {"nets": inputs.keys(), "runs": inputs.keys() - {"x", "stop"}}.get(self.recipe, ROWS)
+        return [name for name in inputs if name in named]
 
     def _rows(self) -> int:
         return next((len(self.inputs[name]) for name in self._by_row(self.inputs)), 0)

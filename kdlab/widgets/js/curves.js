@@ -51,7 +51,8 @@ export default () => {
       const made = recipe ? recipes[recipe](model.get("inputs"), k) : { numbers: [] };
       const series = made.series?.map((s) => ({ name: s.name, x: made.x, y: s.values, at: s.at }))
         ?? [...points].map(([name, s]) => ({ name, ...s }));
-      const logX = model.get("log_x"), logY = model.get("log_y"), cursor = model.get("cursor") ? k.T : null;
+      const logX = model.get("log_x"), logY = model.get("log_y");
+      const cursor = made.cursor ?? (model.get("cursor") ? k.T : null), whole = recipe ? made.cursor !== undefined : true;
       const [x0, x1] = span(series.map((s) => s.x), logX), [yl, yh] = span(series.map((s) => s.y), logY,
         model.get("y_min"), model.get("y_max"));
       const pad = logY ? 0 : (yh - yl) * 0.05; // a log axis shows six decades at the most
@@ -112,12 +113,12 @@ export default () => {
       if (x !== null && x >= x0 && x <= x1) {
         c.globalAlpha = 0.7; line(px(x), top - 6, px(x), bottom); c.globalAlpha = 1;
         const half = 40; // the read-out stays inside
-        text(`${model.get("x_name")} ${inside && !recipe ? Math.round(x) : read(x)}`,
+        text(`${model.get("x_name")} ${whole ? Math.round(x) : read(x)}`,
           Math.min(Math.max(px(x), left + half), right - half), top - 12, "center");
       }
       const notes = series.map((s, i) => {
         const j = x === null ? s.x.length - 1 : nearest(s.x, x), v = !inside && s.at !== undefined ? s.at : s.y[j];
-        const where = x === null || recipe ? x ?? x1 : s.x[j];
+        const where = x === null || !whole ? x ?? x1 : s.x[j];
         if (where >= x0 && where <= x1 && Number.isFinite(v) && (!logY || v > 0) && v >= y0 && v <= y1) {
           c.fillStyle = paint[i].colour;
           c.beginPath(); c.arc(px(where), py(v), 4.5, 0, 7); c.fill();

@@ -150,6 +150,12 @@ const recipes = {
     const series = d.classes.map((c, i) => ({ name: names[i], values: rows.map((p) => p[c]), at: now[c] }));
     return { x, series, numbers: d.classes.map((c, i) => ({ label: names[i], value: now[c], unit: "" })) };
   },
+  runs({ x, stop, ...curves }, k) { // name → values at x, a row a run; stop: where on x each run is to be read
+    const series = Object.entries(curves).map(([name, rows]) => ({ name, values: rows[k.index] }));
+    const kinds = series.map((s) => s.name.split(",")[0]), firsts = series.filter((_, i) => kinds.indexOf(kinds[i]) === i);
+    const numbers = firsts.map((s) => ({ label: `${s.name}, at the end`, value: s.values.at(-1), unit: "" }));
+    return { x, series, numbers, cursor: stop?.[k.index] };
+  },
   gradient_size(d, k) {
     const x = logGrid(0.1, 100, 121), bare = once(d, "", () => x.map((T) => gradientSize(d.student, d.teacher, T)));
     const now = gradientSize(d.student, d.teacher, k.T);
