@@ -85,6 +85,8 @@ CLAIMS = [
     *[Claim(f"specialists-cover-{n}", "5", f"classes that {'ten or more' if n == 10 else n} specialists cover", gain,
             "per cent more accuracy", (0.5 * gain, MORE) if n else (-1, 1), (0.1, MORE) if n else (-3, 3))
       for n, gain in _GAINS.items()],
+    Claim("specialists-trend", "5", "the more specialists cover a class, the more it gains", 0.96,
+          "rank correlation of gain and number covering", (0.5, UP_TO_1), (0, UP_TO_1)),
     Claim("soft-full-train", "6", "all of the data, labels: on the training data", 63.4, _ACCURACY),
     Claim("soft-full-test", "6", "all of the data, labels", 58.9, _ACCURACY),
     Claim("soft-hard-3-train", "6", "3 % of the data, labels, stopped early: on the training data", 67.3, _ACCURACY),
@@ -94,6 +96,10 @@ CLAIMS = [
     Claim("soft-soft-3-test", "6", "3 % of the data, soft targets, never stopped", 57.0, _ACCURACY),
     Claim("soft-recovered", "6", "soft targets on 3 % of the data recover almost all that the whole data knew",
           100 * (57.0 - 44.5) / (58.9 - 44.5), "per cent of the gap", (75, MORE), (50, MORE)),
+    Claim("specialists-soft", "6.1", "specialists of every class, soft targets for the others', overfit less", None,
+          "points of test accuracy above dustbin specialists", (0.5, MORE), (0.1, MORE)),
+    Claim("specialists-distilled", "8", "distilled back into one net of the generalist's size", None, _SHARE,
+          (80, MORE), (50, MORE)),
 ]  # fmt: skip
 
 

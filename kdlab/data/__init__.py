@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import machine
-from . import files, idx
+from . import cifar, files, glyphs, idx
 from .files import DataUnavailable, File
 from .tensors import digest, jitter, like_mnist, subset, without
 
@@ -48,7 +48,8 @@ _DEBIAN = {
 
 
 class Dataset(NamedTuple):
-    """x: (n, 1, 28, 28) float32 in [0, 1]; y: (n,) int64; classes[y[i]] is the name of case i's class."""
+    """x: (n, channels, height, width) float32 in [0, 1], mostly (n, 1, 28, 28); y: (n,) int64; classes[y[i]] is the
+    name of case i's class."""
 
     x_train: Tensor
     y_train: Tensor
@@ -59,17 +60,25 @@ class Dataset(NamedTuple):
 
 def names() -> list[str]:
     """The data sets that `load` knows."""
-    return ["mnist", *_TORCHVISION]
+    return ["mnist", *_TORCHVISION, "glyphs", "cifar100"]
 
 
-def load(name: str = "mnist", device: str | torch.device | None = None) -> Dataset:
+def load(name: str = "mnist", device: str | torch.device | None = None, **options) -> Dataset:
     """The data set `name` on `device` (default: `kdlab.machine.device()`).
 
-    mnist is packaged with kdlab. fashion-mnist and kmnist come from the cache, KDLAB_MIRROR or their homes; with
-    Debian's package dataset-fashion-mnist, KDLAB_MIRROR=/usr/share/datasets is such a mirror.
+    mnist is packaged with kdlab. fashion-mnist, kmnist and cifar100 come from the cache, KDLAB_MIRROR or their homes;
+    with Debian's package dataset-fashion-mnist, KDLAB_MIRROR=/usr/share/datasets is such a mirror. glyphs are rendered
+    from matplotlib's fonts; options: those of `glyphs.load`, such as n_classes=100.
     """
     place, paths = machine.device(device), fetch(name)
-    if name == "mnist":
+    if options and name != "glyphs":
+        raise TypeError(f"{name} takes no options, got {', '.join(options)}; only glyphs are made to measure")
+    if name == "glyphs":
+        *tensors, classes = glyphs.load(**options)
+        return Dataset(*(tensor.to(place) for tensor in tensors), classes)
+    if name == "cifar100":
+        *arrays, classes = cifar.read(paths[0])
+    elif name == "mnist":
         arrays, classes = [idx.read(path) for path in paths], tuple("0123456789")
     else:
         arrays, classes = _by_torchvision(name, paths)
@@ -80,11 +89,13 @@ def load(name: str = "mnist", device: str | torch.device | None = None) -> Datas
 
 def fetch(name: str) -> list[Path]:
     """Make sure that every file of `name` is on this machine and intact; return their paths."""
-    return [files.find(file) for file in _files(name)]
+    return glyphs.paths() if name == "glyphs" else [files.find(file) for file in _files(name)]
 
 
 def where(name: str) -> dict[str, str]:
     """File name → the path it would be read from, or the address it would be fetched from. Fetches nothing."""
+    if name == "glyphs":
+        return {path.name: str(path) for path in glyphs.paths()}
     return {file.name: files.locate(file) for file in _files(name)}
 
 
@@ -96,6 +107,8 @@ def _files(name: str) -> tuple[File, ...]:
         raise ValueError(f"no data set is named {name!r}; there are {', '.join(names())}{hint}")
     if name == "mnist":
         return _MNIST
+    if name == "cifar100":
+        return cifar.files()
     its, also = _class(name), _DEBIAN if name == "fashion-mnist" else {}
     return tuple(
         File(
@@ -128,7 +141,8 @@ def _by_torchvision(name: str, paths: list[Path]) -> tuple[list[np.ndarray], tup
 
 
 def _images(x: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.divide(x, 255, dtype=np.float32)).unsqueeze(1)
+    images = torch.from_numpy(np.divide(x, 255, dtype=np.float32))
+    return images.unsqueeze(1) if images.dim() == 3 else images
 
 
 def _labels(y: np.ndarray) -> Tensor:
