@@ -59,6 +59,7 @@ COURSE = [
     ("03", "Live distillation", "03_live_distillation", "What happens if I turn the knobs while the student learns?"),
     ("04", "MNIST", "04_mnist", "67, 146, 74: what soft targets carry over, and which T for which width (§3)"),
     ("05", "Missing digits", "05_missing_digits", "Can a student know a 3 that it has never seen? (§3)"),
+    ("07", "Specialists", "07_specialists", "Experts for what looks alike: their gain, and one net of them? (§5–§8)"),
 ]
 
 

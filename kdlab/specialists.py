@@ -14,11 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdlab import data, losses, metrics, train
+from kdlab import data, losses, machine, metrics, train
 
 Clusters = Sequence[Sequence[int]]  # the classes of each specialist; they may overlap
 SAFE = 4.0  # a rate at which gradient descent on z never makes eq. 5 larger: its curvature, by net, is at most 1/2
-CHUNK = 2000  # cases solved at once
+CHUNK = 500  # cases solved at once
 
 
 # ---- which classes
@@ -171,7 +171,7 @@ def answer(generalist: nn.Module, nets: Sequence[nn.Module], clusters: Clusters,
     settings: as for `solve`.
     """
     parts = []
-    for images in x.split(10 * CHUNK):
+    for images in x.split(40 * CHUNK):
         g = metrics.logits(generalist, images)
         who = awake(g, clusters)
         parts.append(solve(g, ask(nets, images, who, dustbins), clusters, who, **settings).to(g))
@@ -203,7 +203,7 @@ class Answers(NamedTuple):
 def gather(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor) -> Answers:
     """The answers to join. generalist: (cases, classes) logits; specialists: for each, its logits on the same cases,
     corrected; awake: (cases, specialists) bool. Raises ValueError where the shapes do not belong together."""
-    p = losses.softened(generalist.double(), 1.0)
+    p = losses.softened(generalist, 1.0)
     (n, n_classes), m = p.shape, len(clusters)
     if len(specialists) != m or awake.shape != (n, m) or awake.dtype != torch.bool:
         raise ValueError(f"{n} cases and {m} clusters want {m} specialists' logits, and awake as bool of shape "
@@ -214,7 +214,7 @@ def gather(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters
         if logits.shape != wanted:
             raise ValueError(f"specialist {i} has {len(own)} of {n_classes} classes, so its logits should be {wanted}, "
                              f"the dustbin last, got {tuple(logits.shape)}")
-        mine = torch.where(awake[:, i, None], losses.softened(logits.double(), 1.0), 0.0)
+        mine = torch.where(awake[:, i, None], losses.softened(logits.to(p), 1.0), 0.0)
         said[:, list(own)] += mine[:, : len(own)]
         outside[i, list(own)] = 0
         if len(own) < n_classes:
@@ -238,10 +238,10 @@ def path(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, 
          rate: float | None = None) -> Tensor:
     """(n_steps + 1, cases, classes): log q before the first step, the generalist's, and after each; see `solve`."""
     answers = gather(generalist, specialists, clusters, awake)
-    z = [_begin(answers)]
+    way = [_begin(answers)]
     for _ in range(n_steps):
-        z.append(_step(answers, z[-1], rate)[0])
-    return torch.stack(z).log_softmax(dim=2)
+        way.append(_step(answers, way[-1], rate)[0])
+    return torch.stack(way).log()
 
 
 def solve(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor, *,
@@ -254,38 +254,43 @@ def solve(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters,
     no rate, makes eq. 5 never larger (it is expectation–maximisation), and is far quicker where q is small.
     tolerance: a case is done when no class's gradient exceeds it. most: steps; a case may end sooner.
     Where every net has all classes, q is their arithmetic mean. Logits of -inf, probabilities of 0, are welcome.
+    Computed in the generalist's precision: for a tolerance below 1e-6 give it double logits.
     """
     if rate is not None and not 0 < rate <= SAFE:
         raise ValueError(f"rate must be in (0, {SAFE:g}], where no step makes eq. 5 larger, or None, got {rate}")
     answers = gather(generalist, specialists, clusters, awake)
-    return torch.cat([_solved(answers.of(part), rate, tolerance, most)
-                      for part in torch.arange(len(generalist), device=generalist.device).split(CHUNK)])  # fmt: skip
+    with machine.threads():
+        parts = torch.arange(len(generalist), device=generalist.device).split(CHUNK)
+        return torch.cat([_solved(answers.of(part), rate, tolerance, most) for part in parts]).log()
 
 
 def _solved(answers: Answers, rate: float | None, tolerance: float, most: int) -> Tensor:
-    z = _begin(answers)
-    solved, going = z.clone(), torch.arange(len(z), device=z.device)
+    q = _begin(answers)
+    solved, going = q.clone(), torch.arange(len(q), device=q.device)
     for taken in range(most):
-        z, gradient = _step(answers, z, rate)
+        before, (q, target) = q, _step(answers, q, rate)
         if taken % 8 == 7 or taken == most - 1:  # now and then, those who are done leave
-            solved[going] = z
-            far = gradient > tolerance
+            solved[going] = q
+            far = (before - target).abs().amax(dim=1) > tolerance
             if not far.any():
                 break
-            going, z, answers = going[far], z[far], answers.of(far)
-    return solved.log_softmax(dim=1)
+            going, q, answers = going[far], q[far], answers.of(far)
+    return solved
 
 
 def _begin(answers: Answers) -> Tensor:
-    return (answers.generalist + 1e-12 / answers.generalist.shape[1]).log()  # no class begins at nothing
+    """The generalist's q, but no class at nothing."""
+    q = answers.generalist + 1e-12 / answers.generalist.shape[1]
+    return q / q.sum(dim=1, keepdim=True)
 
 
-def _step(answers: Answers, z: Tensor, rate: float | None) -> tuple[Tensor, Tensor]:
-    """z after a step, and the largest gradient by case before it."""
-    q = z.softmax(dim=1)
+def _step(answers: Answers, q: Tensor, rate: float | None) -> tuple[Tensor, Tensor]:
+    """q after a step, and the target before it. A step of -rate · gradient on z multiplies q by its exponential."""
     target = answers.target(q)
-    gradient = q - target
-    return (target.log() if rate is None else z - rate * gradient), gradient.abs().amax(dim=1)
+    if rate is None:
+        return target, target
+    moved = q * (-rate * (q - target)).exp()
+    return moved / moved.sum(dim=1, keepdim=True), target
 
 
 def _kl(logits: Tensor, log_q: Tensor) -> Tensor:

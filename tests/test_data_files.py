@@ -468,11 +468,11 @@ def test_debians_fashion_mnist_is_a_mirror(monkeypatch):
 
 
 def test_an_unknown_name_lists_the_known_and_suggests_the_nearest():
-    assert data.names() == ["mnist", "fashion-mnist", "kmnist"]
+    assert data.names() == ["mnist", "fashion-mnist", "kmnist", "glyphs", "cifar100"]
     for call in (data.load, data.fetch, data.where):
         with pytest.raises(
-            ValueError, match=r"'fashion_mnits'; there are mnist, .*kmnist; did you mean 'fashion-mnist'"
+            ValueError, match=r"'fashion_mnits'; there are mnist, .*cifar100; did you mean 'fashion-mnist'"
         ):
             call("fashion_mnits")
-    with pytest.raises(ValueError, match=r"kmnist$"):
+    with pytest.raises(ValueError, match=r"cifar100$"):
         data.load("sunset")

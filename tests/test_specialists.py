@@ -18,8 +18,8 @@ CLUSTERS = [[0, 1, 2], [2, 3, 4, 5], [5, 6]]
 def case(request):
     """Logits of a generalist and three specialists on 12 cases, of which some wake none, some all three."""
     rng = torch.Generator().manual_seed(request.param)
-    generalist = 2 * torch.randn(12, C, dtype=torch.float64, generator=rng)
-    answers = [2 * torch.randn(12, len(own) + 1, dtype=torch.float64, generator=rng) for own in CLUSTERS]
+    generalist = torch.randn(12, C, dtype=torch.float64, generator=rng)
+    answers = [torch.randn(12, len(own) + 1, dtype=torch.float64, generator=rng) for own in CLUSTERS]
     awake = torch.rand(12, 3, generator=rng) < 0.5
     awake[0], awake[1] = False, True
     return generalist, answers, CLUSTERS, awake
@@ -48,7 +48,7 @@ def one_by_one(generalist, answers, clusters, awake) -> torch.Tensor:
 
 @pytest.mark.parametrize("rate", [None, 2.0, specialists.SAFE])
 def test_eq_5_for_a_batch_is_what_scipy_finds_image_by_image(case, rate):
-    q = specialists.solve(*case, rate=rate, tolerance=1e-9, most=20_000).exp()
+    q = specialists.solve(*case, rate=rate, tolerance=1e-8, most=5_000).exp()
     torch.testing.assert_close(q, one_by_one(*case).exp(), rtol=0, atol=2e-5)
     torch.testing.assert_close(q[0], torch.softmax(case[0][0], 0), rtol=1e-9, atol=1e-9)  # nobody woke
 
@@ -77,7 +77,11 @@ def test_where_all_have_the_full_softmax_q_is_the_arithmetic_mean():
     q = specialists.solve(generalist, answers, [range(C)] * 3, everyone).exp()
     mean = torch.stack([generalist, *answers]).softmax(dim=2).mean(dim=0)
     torch.testing.assert_close(q, mean, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(q.log(), losses.ensemble(torch.stack([generalist, *answers]), T=1.0), rtol=1e-6, atol=1e-6)
+    by_losses = losses.ensemble(torch.stack([generalist, *answers]), T=1.0)
+    torch.testing.assert_close(q.log(), by_losses, rtol=1e-6, atol=1e-6)
+    single = [x.float() for x in (generalist, *answers)]
+    in_single = specialists.solve(single[0], single[1:], [range(C)] * 3, everyone).exp()
+    torch.testing.assert_close(in_single, mean.float(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_dustbin_alone_only_scales():
@@ -94,7 +98,7 @@ def test_a_class_that_all_hold_impossible_gets_nothing_and_one_that_a_specialist
     generalist = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).log()
     says_one = torch.tensor([[0.0, 1.0, 0.0]]).log()
     q = specialists.solve(generalist, [says_one], [[0, 1]], torch.tensor([[True]])).exp()
-    torch.testing.assert_close(q[0, :2], torch.tensor([0.5, 0.5], dtype=torch.float64), rtol=0, atol=1e-3)
+    torch.testing.assert_close(q[0, :2], torch.tensor([0.5, 0.5]), rtol=0, atol=1e-3)
     assert q[0, 2:].sum() < 1e-3 and q.isfinite().all()
 
 
@@ -222,7 +226,7 @@ def test_half_of_the_sample_is_its_own():
     drawn = specialists.sample(y, [2, 5], 200, seed=1)
     assert torch.isin(y[drawn], torch.tensor([2, 5])).sum() == 100
     mine, others = drawn[:100], drawn[100:]
-    assert set(torch.bincount(mine)[y[:300].eq(2) | y[:300].eq(5)].tolist()) <= {1, 2}  # 60 cases, each once or twice
+    assert set(torch.bincount(mine)[mine].tolist()) == {1, 2}, "60 cases, each once or twice"
     assert len(set(others.tolist())) == 100
     assert torch.equal(drawn, specialists.sample(y, [2, 5], 200, seed=1))
     assert not torch.equal(drawn, specialists.sample(y, [2, 5], 200, seed=2))
@@ -234,7 +238,7 @@ def test_labels_as_a_specialist_has_them():
 
 @pytest.mark.parametrize("own", [[0], [0, 1], [0, 1, 2]])
 def test_the_correction_gives_back_the_true_posterior(own):
-    """Bayes by counting: in the half-and-half sample each case of feature v has other odds; corrected, the true ones."""
+    """Bayes by counting: half and half, the cases of feature v have other odds; corrected, they have the true ones."""
     rng = torch.Generator().manual_seed(0)
     y = torch.randint(0, 8, (400,), generator=rng)
     v = (y + torch.randint(0, 3, (400,), generator=rng)) % 5  # what a net would see

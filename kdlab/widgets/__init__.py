@@ -6,10 +6,22 @@ a drawing. Formulas live in js/math.js and are tested against torch.
 
 from .live import Live
 from .pad import Pad, pad
-from .panels import Panel, ensemble, gradient_size, hot_limit, microscope, omitted, similarity, temperature, two_terms
+from .panels import (
+    Panel,
+    ensemble,
+    gradient_size,
+    hot_limit,
+    microscope,
+    omitted,
+    similarity,
+    specialists,
+    temperature,
+    two_terms,
+)
 from .pieces import Bars, Curves, Digit, Matrix
 
 __all__ = [
     "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel",
-    "ensemble", "gradient_size", "hot_limit", "microscope", "omitted", "pad", "similarity", "temperature", "two_terms",
+    "ensemble", "gradient_size", "hot_limit", "microscope", "omitted", "pad", "similarity", "specialists",
+    "temperature", "two_terms",
 ]  # fmt: skip
