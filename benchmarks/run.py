@@ -75,8 +75,8 @@ def at_once(rounds: int, n: int = 16, units: int = 30, cases: int = 20_000) -> d
 
 def joined(rounds: int, n: int = 2_000, n_classes: int = 300, n_specialists: int = 40, size: int = 25,
            alone: int = 100) -> dict:  # fmt: skip
-    """Images a second of eq. 5, each to the same tolerance: a batch of n at once; `alone` of them one by one by the same
-    steps; and a tenth of those as the equation is written, one by one by plain gradient descent with autograd.
+    """Images a second of eq. 5, each to the same tolerance: a batch of n at once; `alone` of them one by one by the
+    same steps; a tenth of those as the equation is written, one by one by plain gradient descent with autograd.
 
     Random logits that look like nets': a favourite class, some doubt among a few, specialists who mostly agree.
     """
@@ -129,7 +129,7 @@ def joined(rounds: int, n: int = 2_000, n_classes: int = 300, n_specialists: int
            **{name: float(f"{1 / statistics.median(each):.3g}") for name, each in seconds.items()}}  # fmt: skip
     print(f"eq. 5, {n_specialists} specialists of {size} of {n_classes} classes, {row['awake']} awake an image: "
           f"{row['batched']:,.0f} images/s at once, {row['one_by_one']:,.0f} one by one by the same steps "
-          f"({row['batched'] / row['one_by_one']:.0f} x), {row['as_written']:,.1f} one by one as the equation is written "
+          f"({row['batched'] / row['one_by_one']:.0f} x), {row['as_written']:,.1f} one by one as it is written "
           f"({row['batched'] / row['as_written']:,.0f} x); the first two answers part by at most {apart:.0e}")
     return row
 

@@ -219,7 +219,7 @@ def specialists(generalist: Any, answers: Any, clusters: Any, labels: Any, names
     controls = _slider_index(len(logits)) | {
         "step": w.IntSlider(0, 0, n_steps, description="steps of eq. 5", **wide),
         "plain": _check(False, "plain gradient descent on z")}  # fmt: skip
-    pieces = _digit(images, len(logits), [f"a {names[c]}" for c in truth]) | {"bars": _grow(bars)}
+    pieces = _digit(images, len(logits), [names[c] for c in truth]) | {"bars": _grow(bars)}
     return Panel(controls, pieces, [list(pieces.values())])
 
 

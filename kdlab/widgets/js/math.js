@@ -120,10 +120,10 @@ function eq5(generalist, specialists, clusters, step, plain) {
     const q = softmax(z, 1), t = target(q);
     z = plain ? z.map((v, c) => v - 4 * (q[c] - t[c])) : t.map(Math.log);
   }
-  const q = softmax(z, 1), t = target(q), cost = (a, b) => (a > 0 ? a * Math.log(a / b) : 0);
+  const q = softmax(z, 1), cost = (a, b) => (a > 0 ? a * Math.log(a / b) : 0);
   const value = add(p.map((v, c) => cost(v, q[c]))) + add(nets.map((net) => cost(net.dust, elsewhere(net, q))
     + add(net.p.map((v, c) => (net.place.has(c) ? cost(v, q[c]) : 0)))));
-  return { p, q, nets, value, gradient: Math.max(...q.map((v, c) => Math.abs(v - t[c]))) };
+  return { p, q, nets, value };
 }
 
 const kept = new WeakMap(); // a curve's grid is computed once for each inputs and key, not at each move of T
@@ -140,21 +140,20 @@ const recipes = {
   hot_limit: (d, k) => hotLimit(d.student[k.index], d.teacher[k.index], k.T),
   ensemble: (d, k) => ensemble(d.members, k.T),
   nets: (d, k) => nets(d, k.index, k.T, k.labels), // name → logits, a row an image
-  eq5(d, k) { // the classes that any net holds likely, the likeliest for the generalist first; the rest in one group
+  eq5(d, k) { // the true class and those that any net holds likely, the generalist's likeliest first; the rest together
     const said = d.specialists.map((rows) => rows[k.index]), name = (c) => k.labels[c] ?? c;
-    const { p, q, nets, value, gradient } = eq5(d.logits[k.index], said, d.clusters, k.step, k.plain);
-    const weight = p.map((v, c) => Math.max(v, ...nets.map((net) => net.p[c])));
-    const order = (by) => p.map((_, c) => c).sort((a, b) => by[b] - by[a]);
-    const shown = order(p).filter((c) => order(weight).slice(0, 9).includes(c));
+    const { p, q, nets, value } = eq5(d.logits[k.index], said, d.clusters, k.step, k.plain);
+    const truth = d.labels?.[k.index], weight = p.map((v, c) => (c === truth ? 2 : Math.max(v, ...nets.map((net) => net.p[c]))));
+    const order = (by) => p.map((_, c) => c).sort((a, b) => by[b] - by[a]), likely = order(weight).slice(0, 9);
+    const shown = order(p).filter((c) => likely.includes(c));
     const some = (v) => { const own = shown.map((c) => v[c]); return [...own, Math.max(0, 1 - add(own))]; };
     const best = (v) => v.indexOf(Math.max(...v)), surest = (n, v) => ({ label: `${n} ${name(best(v))}`, value: 100 * v[best(v)], unit: "%" });
-    const truth = d.labels?.[k.index];
     return {
       series: [{ name: "generalist", values: some(p) }, { name: "q", values: some(q) },
         ...nets.map((net) => ({ name: `specialist ${net.m}`, values: some(net.p) }))],
       labels: [...shown.map(name), "others"], mark: truth === undefined ? -1 : shown.indexOf(truth),
-      numbers: [surest("generalist:", p), surest("q:", q),
-        { label: "eq. 5", value, unit: "nats" }, { label: "largest gradient", value: gradient, unit: "" }],
+      numbers: [surest("generalist:", p), { label: "its doubt", value: -add(p.map((v) => (v > 0 ? v * Math.log2(v) : 0))), unit: "bits" },
+        surest("q:", q), { label: "eq. 5", value, unit: "nats" }],
     };
   },
   similarity: (d, k) => ({ matrix: similarity(d.logits, d.labels, k.T), unit: "%", numbers: [] }),
