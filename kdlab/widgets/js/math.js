@@ -152,7 +152,7 @@ const recipes = {
       series: [{ name: "generalist", values: some(p) }, { name: "q", values: some(q) },
         ...nets.map((net) => ({ name: `specialist ${net.m}`, values: some(net.p) }))],
       labels: [...shown.map(name), "others"], mark: truth === undefined ? -1 : shown.indexOf(truth),
-      numbers: [surest("generalist:", p), { label: "its doubt", value: -add(p.map((v) => (v > 0 ? v * Math.log2(v) : 0))), unit: "bits" },
+      numbers: [surest("generalist:", p), { label: "doubt", value: -add(p.map((v) => (v > 0 ? v * Math.log2(v) : 0))), unit: "bits" },
         surest("q:", q), { label: "eq. 5", value, unit: "nats" }],
     };
   },
