@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 import typer
 
-from kdlab import data, machine, many, metrics, models, specialists, teachers, train
+from kdlab import data, joint, machine, many, metrics, models, specialists, teachers, train
 
 ROOT = Path(__file__).parent.parent
 BATCH, LR = 128, 1e-3
@@ -94,7 +94,7 @@ def joined(rounds: int, n: int = 2_000, n_classes: int = 300, n_specialists: int
     def singly(i: int) -> torch.Tensor:
         """One image, and only those who are awake for it."""
         who = awake[i].nonzero().flatten().tolist()
-        return specialists.solve(generalist[i : i + 1], [answers[m][i : i + 1] for m in who],
+        return joint.solve(generalist[i : i + 1], [answers[m][i : i + 1] for m in who],
                                  [clusters[m] for m in who], torch.ones(1, len(who), dtype=torch.bool))  # fmt: skip
 
     def written(i: int) -> None:
@@ -108,13 +108,13 @@ def joined(rounds: int, n: int = 2_000, n_classes: int = 300, n_specialists: int
             (gradient,) = torch.autograd.grad(loss / (1 + len(theirs)), z)
             if gradient.abs().max() < 1e-4:
                 return
-            z.data -= specialists.SAFE * gradient
+            z.data -= joint.SAFE * gradient
 
     seconds, apart = {"batched": [], "one_by_one": [], "as_written": []}, 0.0
     with machine.threads():
         for _ in range(rounds):
             begun = time.perf_counter()
-            whole = specialists.solve(generalist, answers, clusters, awake)
+            whole = joint.solve(generalist, answers, clusters, awake)
             seconds["batched"].append((time.perf_counter() - begun) / n)
             begun = time.perf_counter()
             each = [singly(i) for i in range(alone)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdlab import metrics, omitted, specialists, widgets
+from kdlab import joint, metrics, omitted, specialists, widgets
 from kdlab.widgets.pieces import JS, RECIPES
 
 pytestmark = [
@@ -144,9 +144,9 @@ def test_eq_5_step_by_step(page, step, plain):
     clusters, said = [[0, 1, 4], [4, 5, 6]], 2 * torch.randn(2, 3, 4, dtype=torch.float64, generator=rng)
     awake = specialists.awake(generalist, clusters)
     assert awake.sum(dim=1).tolist() == [0, 1, 2]
-    rate = specialists.SAFE if plain else None
-    log_q = specialists.path(generalist, said, clusters, awake, n_steps=step, rate=rate)[-1]
-    cost = specialists.objective(log_q, generalist, said, clusters, awake)
+    rate = joint.SAFE if plain else None
+    log_q = joint.path(generalist, said, clusters, awake, n_steps=step, rate=rate)[-1]
+    cost = joint.objective(log_q, generalist, said, clusters, awake)
     doubt = metrics.entropy(generalist.softmax(dim=1))
     for i in range(3):
         inputs = {"logits": generalist, "specialists": said, "clusters": clusters, "labels": [9, 1, 2]}

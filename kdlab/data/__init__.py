@@ -68,7 +68,7 @@ def load(name: str = "mnist", device: str | torch.device | None = None, **option
 
     mnist is packaged with kdlab. fashion-mnist, kmnist and cifar100 come from the cache, KDLAB_MIRROR or their homes;
     with Debian's package dataset-fashion-mnist, KDLAB_MIRROR=/usr/share/datasets is such a mirror. glyphs are rendered
-    from matplotlib's fonts; options: those of `glyphs.load`, such as n_classes=100.
+    (the fonts come with matplotlib); options: those of `glyphs.load`, such as n_classes=100.
     """
     place, paths = machine.device(device), fetch(name)
     if options and name != "glyphs":

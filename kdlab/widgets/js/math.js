@@ -102,7 +102,7 @@ function confusion(logits, labels, classes, bias) {
 }
 
 // eq. 5 of the paper for one image: the generalist's p, the awake specialists' own, and q after some steps from p.
-// plain: gradient descent on z at rate 4; else z = log(target), where the gradient would vanish (kdlab/specialists.py)
+// plain: gradient descent on z at rate 4; else z = log(target), where the gradient would vanish (kdlab/joint.py)
 function eq5(generalist, specialists, clusters, step, plain) {
   const p = softmax(generalist, 1), top = p.indexOf(Math.max(...p));
   const awake = clusters.map((_, m) => m).filter((m) => clusters[m].includes(top));
