@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdlab import data, joint, losses, metrics, train
+from kdlab import data, joint, losses, machine, metrics, train
 
 IMAGES = 20_000  # asked at once, so that answers to many fit in memory
 
@@ -41,6 +41,7 @@ def clusters(logits: Tensor, n: int, size: int, seed: int = 0) -> list[list[int]
     are covered several times and others not at all. The paper names k-means and the columns; the rest is ours.
     """
     from sklearn.cluster import MiniBatchKMeans
+    from threadpoolctl import threadpool_limits
 
     n_classes = logits.shape[1]
     if not 2 <= size < n_classes:
@@ -49,7 +50,8 @@ def clusters(logits: Tensor, n: int, size: int, seed: int = 0) -> list[list[int]
     if not 1 <= n <= n_classes:
         raise ValueError(f"from 1 to {n_classes} clusters can be made of {n_classes} classes, got n = {n}")
     columns = covariance(logits).cpu().numpy()
-    found = MiniBatchKMeans(n, random_state=seed, n_init=20, max_no_improvement=None).fit(columns)
+    with threadpool_limits(machine.thread_count()):  # a busy machine's threads wait for one another: 100 times slower
+        found = MiniBatchKMeans(n, random_state=seed, n_init=20, max_no_improvement=None).fit(columns)
     if empty := sorted(set(range(n)) - set(found.labels_.tolist())):
         raise ValueError(f"cluster {empty[0]} of {n} is empty: the generalist's predictions fall into fewer groups; "
                          "ask for fewer specialists, or train the generalist further")
