@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 import typer
 
-from kdlab import data, machine, many, metrics, models, teachers, train
+from kdlab import data, joint, machine, many, metrics, models, specialists, teachers, train
 
 ROOT = Path(__file__).parent.parent
 BATCH, LR = 128, 1e-3
@@ -29,7 +29,7 @@ def main(keep: bool = False, rounds: int = 3) -> None:
     print(f"matrix products, {machine.thread_count()} thread: {rate / 1e9:.0f} billion multiply-adds a second\n")
     result = {"machine": machine.describe(), "multiply_adds_a_second": rate, "rounds": rounds,
               "training": [training(units, n, rate, rounds) for units, n in ((30, 60_000), (800, 15_000))],
-              "many": at_once(rounds), "speech": speech(rounds), "import": imports(rounds),
+              "many": at_once(rounds), "speech": speech(rounds), "eq5": joined(rounds), "import": imports(rounds),
               "sliders": sliders()}  # fmt: skip
     out = ROOT / ("results" if keep else "build") / "bench.json"
     out.parent.mkdir(exist_ok=True)
@@ -97,6 +97,67 @@ def speech(rounds: int, n: int = 10, utterances: int = 100) -> dict:
     row = {"frames": len(x), "units": 256, **{name: round(statistics.median(each)) for name, each in rates.items()}}
     print(f"acoustic models of 2 x 256: one {row['one']:,} frames/s; ten one by one {row['ten_one_by_one']:,}, "
           f"at once {row['ten_at_once']:,} ({row['ten_at_once'] / row['ten_one_by_one']:.1f} x)")
+    return row
+
+
+def joined(rounds: int, n: int = 2_000, n_classes: int = 300, n_specialists: int = 40, size: int = 25,
+           alone: int = 100) -> dict:  # fmt: skip
+    """Images a second of eq. 5, each to the same tolerance: a batch of n at once; `alone` of them one by one by the
+    same steps; a tenth of those as the equation is written, one by one by plain gradient descent with autograd.
+
+    Random logits that look like nets': a favourite class, some doubt among a few, specialists who mostly agree.
+    """
+    rng = torch.Generator().manual_seed(0)
+    generalist = 2 * torch.randn(n, n_classes, generator=rng)
+    generalist[torch.arange(n), torch.randint(0, n_classes, (n,), generator=rng)] += 5
+    clusters = [torch.randperm(n_classes, generator=rng)[:size].tolist() for _ in range(n_specialists)]
+    answers = []
+    for own in clusters:
+        rest = [c for c in range(n_classes) if c not in set(own)]
+        answers.append(torch.cat([generalist[:, own], generalist[:, rest].logsumexp(dim=1, keepdim=True)], dim=1)
+                       + torch.randn(n, size + 1, generator=rng))  # fmt: skip
+    awake = specialists.awake(generalist, clusters)
+
+    def singly(i: int) -> torch.Tensor:
+        """One image, and only those who are awake for it."""
+        who = awake[i].nonzero().flatten().tolist()
+        return joint.solve(generalist[i : i + 1], [answers[m][i : i + 1] for m in who],
+                                 [clusters[m] for m in who], torch.ones(1, len(who), dtype=torch.bool))  # fmt: skip
+
+    def written(i: int) -> None:
+        z, p = generalist[i].clone().requires_grad_(), generalist[i].softmax(0)
+        theirs = [(clusters[m], answers[m][i].softmax(0)) for m in awake[i].nonzero().flatten().tolist()]
+        for _ in range(2000):
+            q = z.softmax(0)
+            loss = (p * (p / q).log()).sum()
+            for own, said in theirs:
+                loss = loss + (said * (said / torch.cat([q[own], 1 - q[own].sum(0, keepdim=True)])).log()).sum()
+            (gradient,) = torch.autograd.grad(loss / (1 + len(theirs)), z)
+            if gradient.abs().max() < 1e-4:
+                return
+            z.data -= joint.SAFE * gradient
+
+    seconds, apart = {"batched": [], "one_by_one": [], "as_written": []}, 0.0
+    with machine.threads():
+        for _ in range(rounds):
+            begun = time.perf_counter()
+            whole = joint.solve(generalist, answers, clusters, awake)
+            seconds["batched"].append((time.perf_counter() - begun) / n)
+            begun = time.perf_counter()
+            each = [singly(i) for i in range(alone)]
+            seconds["one_by_one"].append((time.perf_counter() - begun) / alone)
+            begun = time.perf_counter()
+            for i in range(alone // 10):
+                written(i)
+            seconds["as_written"].append((time.perf_counter() - begun) / (alone // 10))
+            apart = max(apart, float((torch.cat(each).exp() - whole[:alone].exp()).abs().max()))
+    row = {"images": n, "classes": n_classes, "specialists": n_specialists, "own": size,
+           "awake": round(float(awake.sum(dim=1).float().mean()), 1), "largest_difference_of_q": apart,
+           **{name: float(f"{1 / statistics.median(each):.3g}") for name, each in seconds.items()}}  # fmt: skip
+    print(f"eq. 5, {n_specialists} specialists of {size} of {n_classes} classes, {row['awake']} awake an image: "
+          f"{row['batched']:,.0f} images/s at once, {row['one_by_one']:,.0f} one by one by the same steps "
+          f"({row['batched'] / row['one_by_one']:.0f} x), {row['as_written']:,.1f} one by one as it is written "
+          f"({row['batched'] / row['as_written']:,.0f} x); the first two answers part by at most {apart:.0e}")
     return row
 
 

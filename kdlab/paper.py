@@ -89,6 +89,8 @@ CLAIMS = [
     *[Claim(f"specialists-cover-{n}", "5", f"classes that {'ten or more' if n == 10 else n} specialists cover", gain,
             "per cent more accuracy", (0.5 * gain, MORE) if n else (-1, 1), (0.1, MORE) if n else (-3, 3))
       for n, gain in _GAINS.items()],
+    Claim("specialists-trend", "5", "the more specialists cover a class, the more it gains", 0.99,
+          "rank correlation of gain and number covering", (0.5, UP_TO_1), (0, UP_TO_1)),
     Claim("soft-full-train", "6", "all of the data, labels: on the training data", 63.4, _ACCURACY),
     Claim("soft-full-test", "6", "all of the data, labels", 58.9, _ACCURACY),
     Claim("soft-hard-3-train", "6", "3 % of the data, labels, stopped early: on the training data", 67.3, _ACCURACY),
@@ -102,6 +104,10 @@ CLAIMS = [
           "points of test accuracy from the peak to the end", (2, MORE), (0.5, MORE)),
     Claim("soft-no-stopping", "6", "soft targets need no early stopping: the end is about as good as the peak", None,
           "points of test accuracy from the peak to the end", (0, 0.5), (0, 1)),
+    Claim("specialists-soft", "6.1", "specialists of every class, soft targets for the others', overfit less", None,
+          "points of test accuracy above dustbin specialists", (0.5, MORE), (0.1, MORE)),
+    Claim("specialists-distilled", "8", "distilled back into one net of the generalist's size", None, _SHARE,
+          (80, MORE), (50, MORE)),
 ]  # fmt: skip
 
 

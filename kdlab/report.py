@@ -60,6 +60,7 @@ COURSE = [
     ("04", "MNIST", "04_mnist", "67, 146, 74: what soft targets carry over, and which T for which width (§3)"),
     ("05", "Missing digits", "05_missing_digits", "Can a student know a 3 that it has never seen? (§3)"),
     ("06", "Speech", "06_speech", "Can one net hear as well as ten that vote? (§4)"),
+    ("07", "Specialists", "07_specialists", "Experts for what looks alike: their gain, and one net of them? (§5–§8)"),
     ("08", "Regularisers", "08_regularisers", "Is 3 % of the data enough, with soft targets? (§6)"),
 ]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdlab import omitted, widgets
+from kdlab import joint, metrics, omitted, specialists, widgets
 from kdlab.widgets.pieces import JS, RECIPES
 
 pytestmark = [
@@ -131,6 +131,37 @@ def test_ensemble(page, logits, T):
     close(series(drawn), torch.stack([arithmetic, log_geometric.exp()]), scale=1e3)
     kl = (torch.special.xlogy(arithmetic, arithmetic) - arithmetic * log_geometric).sum()
     close(numbers(drawn), [50 * (arithmetic - log_geometric.exp()).abs().sum(), kl], scale=1e5)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("step", [0, 1, 7, 60])
+def test_eq_5_step_by_step(page, step, plain):
+    """Images whose top class wakes none, one and two specialists; q, eq. 5 and its gradient at each step."""
+    rng = torch.Generator().manual_seed(step)
+    generalist = 2 * torch.randn(3, N, dtype=torch.float64, generator=rng)
+    for i, top in enumerate((9, 0, 4)):
+        generalist[i, top] = 6.0
+    clusters, said = [[0, 1, 4], [4, 5, 6]], 2 * torch.randn(2, 3, 4, dtype=torch.float64, generator=rng)
+    awake = specialists.awake(generalist, clusters)
+    assert awake.sum(dim=1).tolist() == [0, 1, 2]
+    rate = joint.SAFE if plain else None
+    log_q = joint.path(generalist, said, clusters, awake, n_steps=step, rate=rate)[-1]
+    cost = joint.objective(log_q, generalist, said, clusters, awake)
+    doubt = metrics.entropy(generalist.softmax(dim=1))
+    for i in range(3):
+        inputs = {"logits": generalist, "specialists": said, "clusters": clusters, "labels": [9, 1, 2]}
+        drawn = recipe(page, "eq5", inputs, index=i, step=step, plain=plain)
+        shown = [int(c) for c in drawn["labels"][:-1]]
+        for values, p in zip(series(drawn), (generalist[i].softmax(0), log_q[i].exp()), strict=False):
+            close(values, [*p[shown], 1 - p[shown].sum()], scale=1e3)
+        assert len(drawn["series"]) == 2 + int(awake[i].sum())
+        for values, m in zip(series(drawn)[2:], awake[i].nonzero().flatten().tolist(), strict=True):
+            own = dict(zip(clusters[m], said[m, i].softmax(0).tolist(), strict=False))
+            close(values[:-1], [own.get(c, 0.0) for c in shown], scale=1e3)
+        close(numbers(drawn)[::2], 100 * torch.stack([generalist[i].softmax(0).max(), log_q[i].exp().max()]), scale=1e3)
+        close(numbers(drawn)[1:2], doubt[i : i + 1], scale=1e5)
+        close(numbers(drawn)[3:], cost[i : i + 1], scale=1e3)
+        assert shown[drawn["mark"]] == [9, 1, 2][i], "the true class is shown whoever holds it likely"
 
 
 @temperatures

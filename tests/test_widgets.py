@@ -185,3 +185,13 @@ def test_the_microscope_shows_the_nearest_of_each_class_and_follows_its_sliders(
     assert sheets.images != before
     assert sheets.show == [0, 1, 2, 3]
     assert not any(link.target[0] is sheets for link in panel.links), "no slider may turn the sheets' own index"
+
+
+def test_eq_5s_panel_wants_an_answer_of_every_specialist_to_every_image():
+    z, clusters, names = torch.randn(4, 9), [[0, 1, 2], [2, 3, 4]], [str(c) for c in range(9)]
+    panel = widgets.specialists(z, torch.randn(2, 4, 4), clusters, [0, 1, 2, 3], names, images=torch.rand(4, 1, 28, 28))
+    assert list(panel.controls) == ["index", "step", "plain"]
+    assert panel.pieces["digit"].captions == ["0", "1", "2", "3"]
+    for wrong in ((2, 3, 4), (1, 4, 4), (2, 4, 5)):
+        with pytest.raises(ValueError, match=r"answers \(specialists, images, classes \+ dustbin\)"):
+            widgets.specialists(z, torch.randn(*wrong), clusters, [0, 1, 2, 3], names)

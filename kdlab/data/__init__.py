@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import machine
-from . import files, idx, speech
+from . import cifar, files, glyphs, idx, speech
 from .files import DataUnavailable, File
 from .speech import Speech
 from .tensors import digest, jitter, like_mnist, subset, without
@@ -38,7 +38,8 @@ _MNIST = tuple(
     File(name, "mnist", (f"sha256:{sha256}", f"md5:{_HOME_MD5[name]}"), (_HOME + name,), size)
     for name, (size, sha256) in _PACKAGED.items()
 )
-_MADE = ("digits-speech",)  # from no file
+_SETTINGS = {"digits-speech": ("n_train", "n_test", "noise", "seed"),  # made here, to measure
+             "glyphs": ("n_classes", "n_train", "n_test", "strength", "seed")}  # fmt: skip
 _TORCHVISION = {"fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}  # name → class in torchvision.datasets
 # Fashion-MNIST as in Debian's dataset-fashion-mnist: the home's files but for gzip's header. SHA-256.
 _DEBIAN = {
@@ -50,7 +51,8 @@ _DEBIAN = {
 
 
 class Dataset(NamedTuple):
-    """x: (n, 1, 28, 28) float32 in [0, 1]; y: (n,) int64; classes[y[i]] is the name of case i's class."""
+    """x: (n, channels, height, width) float32 in [0, 1], mostly (n, 1, 28, 28); y: (n,) int64; classes[y[i]] is the
+    name of case i's class."""
 
     x_train: Tensor
     y_train: Tensor
@@ -61,25 +63,29 @@ class Dataset(NamedTuple):
 
 def names() -> list[str]:
     """The data sets that `load` knows."""
-    return ["mnist", *_TORCHVISION, *_MADE, "fsdd"]
+    return ["mnist", *_TORCHVISION, *_SETTINGS, "cifar100", "fsdd"]
 
 
 def load(name: str = "mnist", device: str | torch.device | None = None, **settings) -> Dataset | Speech:
     """The data set `name` on `device` (default: `kdlab.machine.device()`).
 
-    mnist is packaged with kdlab; digits-speech is made here, to settings such as n_train (`speech.synthesised`). The
-    others come from the cache, KDLAB_MIRROR or their homes; with Debian's package dataset-fashion-mnist,
-    KDLAB_MIRROR=/usr/share/datasets is such a mirror. Of fsdd, `seed` strings the recordings together otherwise.
+    mnist is packaged with kdlab. digits-speech and glyphs are made here, to settings such as n_train (see
+    `speech.synthesised`, `glyphs.load`). The others come from the cache, KDLAB_MIRROR or their homes; with Debian's
+    package dataset-fashion-mnist, KDLAB_MIRROR=/usr/share/datasets is such a mirror.
     """
     place, paths = machine.device(device), fetch(name)
-    known = {"digits-speech": ("n_train", "n_test", "noise", "seed"), "fsdd": ("seed",)}.get(name, ())
-    if odd := set(settings) - set(known):
+    if odd := set(settings) - set(known := _SETTINGS.get(name, ())):
         raise TypeError(f"{name} has no setting {odd.pop()!r}; it has {', '.join(known) or 'none'}")
     if name == "digits-speech":
         return speech.synthesised(place, **settings)
     if name == "fsdd":
-        return speech.recorded(place, paths[0], **settings)
-    if name == "mnist":
+        return speech.recorded(place, paths[0])
+    if name == "glyphs":
+        *tensors, classes = glyphs.load(**settings)
+        return Dataset(*(tensor.to(place) for tensor in tensors), classes)
+    if name == "cifar100":
+        *arrays, classes = cifar.read(paths[0])
+    elif name == "mnist":
         arrays, classes = [idx.read(path) for path in paths], tuple("0123456789")
     else:
         arrays, classes = _by_torchvision(name, paths)
@@ -90,11 +96,13 @@ def load(name: str = "mnist", device: str | torch.device | None = None, **settin
 
 def fetch(name: str) -> list[Path]:
     """Make sure that every file of `name` is on this machine and intact; return their paths."""
-    return [files.find(file) for file in _files(name)]
+    return glyphs.paths() if name == "glyphs" else [files.find(file) for file in _files(name)]
 
 
 def where(name: str) -> dict[str, str]:
     """File name → the path it would be read from, or the address it would be fetched from. Fetches nothing."""
+    if name == "glyphs":
+        return {path.name: str(path) for path in glyphs.paths()}
     return {file.name: files.locate(file) for file in _files(name)}
 
 
@@ -104,8 +112,10 @@ def _files(name: str) -> tuple[File, ...]:
         near = difflib.get_close_matches(str(name).lower(), names(), n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no data set is named {name!r}; there are {', '.join(names())}{hint}")
-    if name in ("mnist", "fsdd", *_MADE):
+    if name in ("mnist", "fsdd", *_SETTINGS):
         return {"mnist": _MNIST, "fsdd": (speech.FSDD,)}.get(name, ())
+    if name == "cifar100":
+        return cifar.files()
     its, also = _class(name), _DEBIAN if name == "fashion-mnist" else {}
     return tuple(
         File(
@@ -138,7 +148,8 @@ def _by_torchvision(name: str, paths: list[Path]) -> tuple[list[np.ndarray], tup
 
 
 def _images(x: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.divide(x, 255, dtype=np.float32)).unsqueeze(1)
+    images = torch.from_numpy(np.divide(x, 255, dtype=np.float32))
+    return images.unsqueeze(1) if images.dim() == 3 else images
 
 
 def _labels(y: np.ndarray) -> Tensor:

@@ -6,7 +6,18 @@ a drawing. Formulas live in js/math.js and are tested against torch.
 
 from .live import Live
 from .pad import Pad, pad
-from .panels import Panel, ensemble, gradient_size, hot_limit, microscope, omitted, similarity, temperature, two_terms
+from .panels import (
+    Panel,
+    ensemble,
+    gradient_size,
+    hot_limit,
+    microscope,
+    omitted,
+    similarity,
+    specialists,
+    temperature,
+    two_terms,
+)
 from .pieces import Bars, Curves, Digit, Matrix
 from .runs import runs
 from .sound import Sound, listen
@@ -14,5 +25,5 @@ from .sound import Sound, listen
 __all__ = [
     "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel", "Sound",
     "ensemble", "gradient_size", "hot_limit", "listen", "microscope", "omitted", "pad", "runs", "similarity",
-    "temperature", "two_terms",
+    "specialists", "temperature", "two_terms",
 ]  # fmt: skip

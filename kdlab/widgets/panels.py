@@ -201,6 +201,28 @@ def omitted(logits: Any, labels: Any, classes: tuple[int, ...], names: list[str]
     return Panel({"bias": slider}, {"matrix": _grow(matrix), "sheets": sheets}, [[matrix, sheets]])
 
 
+def specialists(generalist: Any, answers: Any, clusters: Any, labels: Any, names: list[str], images: Any = None,
+                n_steps: int = 60) -> Panel:  # fmt: skip
+    """Eq. 5, image by image: the generalist's doubt, what awake specialists say, and q on its way to one answer.
+
+    generalist: (images, classes) logits; answers: the specialists' corrected ones, (specialists, images, own + 1), the
+    dustbin last; clusters: the classes of each. A class outside its own a specialist leaves to "others".
+    """
+    logits, answers, clusters = _rows(generalist), array(answers), array(clusters)
+    if answers.shape[:2] != (len(clusters), len(logits)) or answers.shape[2:] != (clusters.shape[1] + 1,):
+        raise ValueError(f"{len(clusters)} specialists of {clusters.shape[1]} classes and {len(logits)} images want "
+                         f"answers (specialists, images, classes + dustbin), got {answers.shape}")
+    truth = _label_list(labels, len(logits))
+    bars = Bars(recipe="eq5", labels=names, y_max=1.0, y_label="probability", height=340,
+                inputs={"logits": logits, "specialists": answers, "clusters": clusters, "labels": truth})  # fmt: skip
+    wide = {"style": WIDE, "layout": w.Layout(width="100%")}
+    controls = _slider_index(len(logits)) | {
+        "step": w.IntSlider(0, 0, n_steps, description="steps of eq. 5", **wide),
+        "plain": _check(False, "plain gradient descent on z")}  # fmt: skip
+    pieces = _digit(images, len(logits), [names[c] for c in truth]) | {"bars": _grow(bars)}
+    return Panel(controls, pieces, [list(pieces.values())])
+
+
 def two_terms(student_logits: Any, teacher_logits: Any, label: Any, names: list[str], image: Any = None,
               T: float = 4.0, alpha: float = 0.5) -> Panel:  # fmt: skip
     """The two terms of the loss at T and alpha, and what each asks of the student's logits, class by class."""

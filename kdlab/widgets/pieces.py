@@ -19,6 +19,7 @@ RECIPES = {  # formula → the inputs it needs; {} takes any named series
         "as_given": {}, "softened": {"logits"}, "two_terms": {"student", "teacher", "labels"},
         "hot_limit": {"student", "teacher"}, "ensemble": {"members"}, "nets": {},
         "words": {"teacher", "student", "groups"},
+        "eq5": {"logits", "specialists", "clusters"},
     },
     "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}, "runs": {"x"}},
     "Matrix": {"": {}, "similarity": {"logits", "labels"}, "confusion": {"logits", "labels", "classes"}},
@@ -61,6 +62,8 @@ class Piece(anywidget.AnyWidget):
     alpha = t.Float(0.5).tag(sync=True)  # share of the soft-target term
     t_squared = t.Bool(True).tag(sync=True)
     bias = t.Float(0.0).tag(sync=True)  # added to some classes' logits
+    step = t.Int(0).tag(sync=True)  # of eq. 5
+    plain = t.Bool(False).tag(sync=True)  # eq. 5 by plain gradient descent
     labels = t.List().tag(sync=True)  # names of the classes; numbers without
     x_label = t.Unicode().tag(sync=True)
     y_label = t.Unicode().tag(sync=True)

@@ -15,15 +15,16 @@ function render({ model, el }) {
   }
 
   return keepDrawn(model, el, (width) => {
-    const k = knobs(model), { series, numbers } = recipes[model.get("recipe")](model.get("inputs"), k);
-    const n = series[0].values.length, labels = series[0].values.map((_, c) => String(k.labels[c] ?? c));
+    const k = knobs(model), drawn = recipes[model.get("recipe")](model.get("inputs"), k), { series, numbers } = drawn;
+    const called = drawn.labels ?? k.labels; // a recipe may show some classes only, and say which
+    const n = series[0].values.length, labels = series[0].values.map((_, c) => String(called[c] ?? c));
     const log = model.get("log_y"), height = model.get("height");
     const all = series.flatMap((s) => s.values), [low, high] = range(all, log);
     const left = 56, slot = (width - left - 8) / n, longest = Math.max(...labels.map((l) => l.length));
     const slant = longest * 9 > slot, top = 48, bottom = height - (slant ? Math.min(24 + longest * 5.8, 110) : 32);
     const where = (v) => (log ? Math.log(Math.max(v, low) / low) / Math.log(high / low) : (v - low) / (high - low));
     const y = (v) => Number((bottom - (bottom - top) * where(v)).toFixed(2)), floor = y(log ? low : 0);
-    const marked = model.get("highlight"), mark = marked[marked.length > 1 ? k.index : 0] ?? -1;
+    const marked = model.get("highlight"), mark = drawn.mark ?? marked[marked.length > 1 ? k.index : 0] ?? -1;
 
     set(svg, { width, height });
     set(yName, { text: model.get("y_label") });

@@ -45,7 +45,7 @@ function ticks(low, high, log, most = 5) {
 }
 
 const knobs = (model) => Object.fromEntries(
-  ["index", "T", "alpha", "t_squared", "bias", "labels"].map((name) => [name, model.get(name)]));
+  ["index", "T", "alpha", "t_squared", "bias", "step", "plain", "labels"].map((name) => [name, model.get(name)]));
 
 // title, legend, a place for the picture, and the numbers in words large enough to read from the last row
 function frame(el) {

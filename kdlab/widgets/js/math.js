@@ -108,6 +108,30 @@ function ofWords(row, groups, T) {
   return sums;
 }
 const ofNets = ({ groups, truth, ...nets }) => Object.entries(nets); // an input of rows, a row a frame, is a net
+// eq. 5 of the paper for one image: the generalist's p, the awake specialists' own, and q after some steps from p.
+// plain: gradient descent on z at rate 4; else z = log(target), where the gradient would vanish (kdlab/joint.py)
+function eq5(generalist, specialists, clusters, step, plain) {
+  const p = softmax(generalist, 1), top = p.indexOf(Math.max(...p));
+  const awake = clusters.map((_, m) => m).filter((m) => clusters[m].includes(top));
+  const nets = awake.map((m) => {
+    const said = softmax(specialists[m], 1), place = new Map(clusters[m].map((c, i) => [c, i]));
+    return { m, place, dust: said[said.length - 1], p: p.map((_, c) => (place.has(c) ? said[place.get(c)] : 0)) };
+  });
+  const elsewhere = (net, q) => add(q.filter((_, c) => !net.place.has(c)));
+  const target = (q) => {
+    const shares = nets.map((net) => net.dust / Math.max(elsewhere(net, q), 1e-300));
+    return q.map((v, c) => (add(nets.map((net, i) => (net.place.has(c) ? net.p[c] : v * shares[i]))) + p[c]) / (1 + nets.length));
+  };
+  let z = p.map((v) => Math.log(v + 1e-12 / p.length));
+  for (let k = 0; k < step; k += 1) {
+    const q = softmax(z, 1), t = target(q);
+    z = plain ? z.map((v, c) => v - 4 * (q[c] - t[c])) : t.map(Math.log);
+  }
+  const q = softmax(z, 1), cost = (a, b) => (a > 0 ? a * Math.log(a / b) : 0);
+  const value = add(p.map((v, c) => cost(v, q[c]))) + add(nets.map((net) => cost(net.dust, elsewhere(net, q))
+    + add(net.p.map((v, c) => (net.place.has(c) ? cost(v, q[c]) : 0)))));
+  return { p, q, nets, value };
+}
 
 const kept = new WeakMap(); // a curve's grid is computed once for each inputs and key, not at each move of T
 function once(inputs, key, compute) {
@@ -123,6 +147,22 @@ const recipes = {
   hot_limit: (d, k) => hotLimit(d.student[k.index], d.teacher[k.index], k.T),
   ensemble: (d, k) => ensemble(d.members, k.T),
   nets: (d, k) => nets(d, k.index, k.T, k.labels), // name → logits, a row an image
+  eq5(d, k) { // the true class and those that any net holds likely, the generalist's likeliest first; the rest together
+    const said = d.specialists.map((rows) => rows[k.index]), name = (c) => k.labels[c] ?? c;
+    const { p, q, nets, value } = eq5(d.logits[k.index], said, d.clusters, k.step, k.plain);
+    const truth = d.labels?.[k.index], weight = p.map((v, c) => (c === truth ? 2 : Math.max(v, ...nets.map((net) => net.p[c]))));
+    const order = (by) => p.map((_, c) => c).sort((a, b) => by[b] - by[a]), likely = order(weight).slice(0, 9);
+    const shown = order(p).filter((c) => likely.includes(c));
+    const some = (v) => { const own = shown.map((c) => v[c]); return [...own, Math.max(0, 1 - add(own))]; };
+    const best = (v) => v.indexOf(Math.max(...v)), surest = (n, v) => ({ label: `${n} ${name(best(v))}`, value: 100 * v[best(v)], unit: "%" });
+    return {
+      series: [{ name: "generalist", values: some(p) }, { name: "q", values: some(q) },
+        ...nets.map((net) => ({ name: `specialist ${net.m}`, values: some(net.p) }))],
+      labels: [...shown.map(name), "others"], mark: truth === undefined ? -1 : shown.indexOf(truth),
+      numbers: [surest("generalist:", p), { label: "doubt", value: -add(p.map((v) => (v > 0 ? v * Math.log2(v) : 0))), unit: "bits" },
+        surest("q:", q), { label: "eq. 5", value, unit: "nats" }],
+    };
+  },
   similarity: (d, k) => ({ matrix: similarity(d.logits, d.labels, k.T), unit: "%", numbers: [] }),
   confusion(d, k) {
     const matrix = confusion(d.logits, d.labels, d.classes, k.bias), sum = (row) => row.reduce((a, b) => a + b, 0);

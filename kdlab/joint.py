@@ -1,0 +1,140 @@
+"""One answer out of a generalist's and its specialists': eq. 5, solved for many images at once.
+
+A specialist's logits are (n, own classes + 1): its classes in the order of its cluster, then its dustbin, which stands
+for all others. One that has every class, in its cluster all of their numbers, has no dustbin.
+
+Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 5.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdlab import losses, machine
+
+Clusters = Sequence[Sequence[int]]  # the classes of each specialist; they may overlap
+SAFE = 4.0  # a rate at which gradient descent on z never makes eq. 5 larger: its curvature, by net, is at most 1/2
+CHUNK = 500  # cases solved at once: what they need stays in the processor's cache
+
+
+class Answers(NamedTuple):
+    """What eq. 5 asks of each case: all that the nets say, put together."""
+
+    generalist: Tensor  # (cases, classes): its probabilities
+    said: Tensor  # (cases, classes): the sum of the probabilities that the generalist and awake specialists give
+    dust: Tensor  # (cases, specialists): the dustbins' probabilities; 0 for who sleeps
+    outside: Tensor  # (specialists, classes): 1 for the classes that a dustbin stands for
+    nets: Tensor  # (cases, 1): how many speak, the generalist among them
+
+    def target(self, q: Tensor) -> Tensor:
+        """(cases, classes) the nets' mean, every dustbin shared out as q is there.
+
+        The gradient of eq. 5 by z is nets · (q - target).
+        """
+        share = self.dust / (q @ self.outside.T).clamp(min=torch.finfo(q.dtype).tiny)
+        return (self.said + q * (share @ self.outside)) / self.nets
+
+    def of(self, cases: Tensor) -> "Answers":
+        """Those of some cases."""
+        return Answers(self.generalist[cases], self.said[cases], self.dust[cases], self.outside, self.nets[cases])
+
+
+def gather(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor) -> Answers:
+    """The answers to join. generalist: (cases, classes) logits; specialists: for each, its logits on the same cases,
+    corrected; awake: (cases, specialists) bool. Raises ValueError where the shapes do not belong together."""
+    p = losses.softened(generalist, 1.0)
+    (n, n_classes), m = p.shape, len(clusters)
+    if len(specialists) != m or awake.shape != (n, m) or awake.dtype != torch.bool:
+        raise ValueError(f"{n} cases and {m} clusters want {m} specialists' logits, and awake as bool of shape "
+                         f"{(n, m)}, got {len(specialists)} and {awake.dtype} of shape {tuple(awake.shape)}")
+    said, dust, outside = p.clone(), p.new_zeros(n, m), p.new_ones(m, n_classes)
+    for i, (own, logits) in enumerate(zip(clusters, specialists, strict=True)):
+        wanted = (n, len(own) + (len(own) < n_classes))
+        if logits.shape != wanted:
+            raise ValueError(f"specialist {i} has {len(own)} of {n_classes} classes, so its logits should be {wanted}, "
+                             f"the dustbin last, got {tuple(logits.shape)}")
+        mine = torch.where(awake[:, i, None], losses.softened(logits.to(p), 1.0), 0.0)
+        said[:, list(own)] += mine[:, : len(own)]
+        outside[i, list(own)] = 0
+        if len(own) < n_classes:
+            dust[:, i] = mine[:, -1]
+    return Answers(p, said, dust, outside, 1 + awake.sum(dim=1, keepdim=True).to(p))
+
+
+def objective(log_q: Tensor, generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters,
+              awake: Tensor) -> Tensor:
+    """Eq. 5 in nats, case by case: KL(p of the generalist, q) + the sum over awake specialists of KL(their p, q)."""
+    log_q = log_q.double().log_softmax(dim=1)
+    total = _kl(generalist, log_q)
+    for i, (own, logits) in enumerate(zip(clusters, specialists, strict=True)):
+        rest = [c for c in range(log_q.shape[1]) if c not in set(own)]
+        parts = [log_q[:, list(own)]] + ([log_q[:, rest].logsumexp(dim=1, keepdim=True)] if rest else [])
+        total = total + torch.where(awake[:, i], _kl(logits, torch.cat(parts, dim=1)), 0.0)
+    return total
+
+
+def path(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor, *, n_steps: int,
+         rate: float | None = None) -> Tensor:
+    """(n_steps + 1, cases, classes): log q before the first step, the generalist's, and after each; see `solve`."""
+    answers = gather(generalist, specialists, clusters, awake)
+    way = [_begin(answers)]
+    for _ in range(n_steps):
+        way.append(_step(answers, way[-1], rate)[0])
+    return torch.stack(way).log()
+
+
+def solve(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor, *,
+          rate: float | None = None, tolerance: float = 1e-4, most: int = 2000) -> Tensor:
+    """log q (cases, classes) that minimises eq. 5, for all cases at once. Where no specialist wakes: the generalist's.
+
+    rate: of gradient descent on z, q = softmax(z), as in the paper, the gradient divided by the number of nets; at a
+    rate of at most SAFE no step makes eq. 5 larger. None: each z goes at once to where its gradient would vanish if
+    the dustbins were shared out as they are, z = log(target). That is a gradient step scaled class by class; it needs
+    no rate, makes eq. 5 never larger (it is expectation–maximisation), and is far quicker where q is small.
+    tolerance: a case is done when no class's gradient exceeds it. most: steps; a case may end sooner.
+    Where every net has all classes, q is their arithmetic mean. Logits of -inf, probabilities of 0, are welcome.
+    Computed in the generalist's precision: for a tolerance below 1e-6 give it double logits.
+    """
+    if rate is not None and not 0 < rate <= SAFE:
+        raise ValueError(f"rate must be in (0, {SAFE:g}], where no step makes eq. 5 larger, or None, got {rate}")
+    answers = gather(generalist, specialists, clusters, awake)
+    with machine.threads():
+        parts = torch.arange(len(generalist), device=generalist.device).split(CHUNK)
+        return torch.cat([_solved(answers.of(part), rate, tolerance, most) for part in parts]).log()
+
+
+def _solved(answers: Answers, rate: float | None, tolerance: float, most: int) -> Tensor:
+    q = _begin(answers)
+    solved, going = q.clone(), torch.arange(len(q), device=q.device)
+    for taken in range(most):
+        before, (q, target) = q, _step(answers, q, rate)
+        if taken % 8 == 7 or taken == most - 1:  # now and then, those who are done leave
+            solved[going] = q
+            far = (before - target).abs().amax(dim=1) > tolerance
+            if not far.any():
+                break
+            going, q, answers = going[far], q[far], answers.of(far)
+    return solved
+
+
+def _begin(answers: Answers) -> Tensor:
+    """The generalist's q, but no class at nothing."""
+    q = answers.generalist + 1e-12 / answers.generalist.shape[1]
+    return q / q.sum(dim=1, keepdim=True)
+
+
+def _step(answers: Answers, q: Tensor, rate: float | None) -> tuple[Tensor, Tensor]:
+    """q after a step, and the target before it. A step of -rate · gradient on z multiplies q by its exponential."""
+    target = answers.target(q)
+    if rate is None:
+        return target, target
+    moved = q * (-rate * (q - target)).exp()
+    return moved / moved.sum(dim=1, keepdim=True), target
+
+
+def _kl(logits: Tensor, log_q: Tensor) -> Tensor:
+    """KL(softmax(logits) || q) of each case; a probability of 0 costs nothing."""
+    log_p = logits.double().log_softmax(dim=1)
+    return torch.where(log_p.isfinite(), log_p.exp() * (log_p - log_q), 0.0).sum(dim=1)
