@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdlab import store
 
-SECONDS_A_CELL = 3600  # papermill's default is to wait for ever
+SECONDS_A_CELL = 12 * 3600  # a full run on two cores may want hours; papermill's default is to wait for ever
 
 
 def find(folder: Path, wanted: list[str]) -> list[Path]:
