@@ -82,7 +82,7 @@ def path(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, 
     way = [_begin(answers)]
     for _ in range(n_steps):
         way.append(_step(answers, way[-1], rate)[0])
-    return torch.stack(way).log()
+    return _log(torch.stack(way))
 
 
 def solve(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor, *,
@@ -102,7 +102,7 @@ def solve(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters,
     answers = gather(generalist, specialists, clusters, awake)
     with machine.threads():
         parts = torch.arange(len(generalist), device=generalist.device).split(CHUNK)
-        return torch.cat([_solved(answers.of(part), rate, tolerance, most) for part in parts]).log()
+        return _log(torch.cat([_solved(answers.of(part), rate, tolerance, most) for part in parts]))
 
 
 def _solved(answers: Answers, rate: float | None, tolerance: float, most: int) -> Tensor:
@@ -123,6 +123,11 @@ def _begin(answers: Answers) -> Tensor:
     """The generalist's q, but no class at nothing."""
     q = answers.generalist + 1e-12 / answers.generalist.shape[1]
     return q / q.sum(dim=1, keepdim=True)
+
+
+def _log(q: Tensor) -> Tensor:
+    """log q; what is too small for a number is taken as the smallest there is."""
+    return q.clamp(min=torch.finfo(q.dtype).tiny).log()
 
 
 def _step(answers: Answers, q: Tensor, rate: float | None) -> tuple[Tensor, Tensor]:

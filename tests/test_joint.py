@@ -99,6 +99,13 @@ def test_a_class_that_all_hold_impossible_gets_nothing_and_one_that_a_specialist
     assert q[0, 2:].sum() < 1e-3 and q.isfinite().all()
 
 
+def test_log_q_is_finite_where_a_probability_is_too_small_for_single_precision():
+    generalist, says = torch.tensor([[0.0, -200.0, 1.0]]), torch.tensor([[3.0, -150.0, 0.0]])
+    parts = generalist, [says], [[0, 1]], torch.tensor([[True]])
+    for log_q in (joint.solve(*parts), *joint.path(*parts, n_steps=30)):
+        assert log_q.isfinite().all() and joint.objective(log_q, *parts).isfinite().all()
+
+
 def test_the_order_of_specialists_and_sleeping_ones_make_no_difference(case):
     generalist, answers, clusters, awake = case
     q = joint.solve(*case, tolerance=1e-10)
