@@ -40,6 +40,7 @@ def _few(errors: float, partly: float) -> dict[str, Range]:
 
 
 _GAINS = {0: 0.0, 1: 3.4, 2: 7.4, 3: 8.8, 4: 10.5, 5: 11.1, 6: 11.3, 7: 12.8, 8: 13.6, 9: 16.6, 10: 14.1}  # table 4
+_COUNTS = {1: "1 specialist covers", 10: "ten or more specialists cover"}
 _ERRORS, _ACCURACY, _SHARE = "test errors of 10,000", "frame accuracy, per cent", "per cent of the gain"
 
 CLAIMS = [
@@ -86,7 +87,8 @@ CLAIMS = [
           "points of conditional accuracy", (1.4, MORE), (0.1, MORE)),
     Claim("specialists-test", "5", "… in all, from 25.0 to 26.1 %", 1.1, "points of test accuracy",
           (0.5, MORE), (0.1, MORE)),
-    *[Claim(f"specialists-cover-{n}", "5", f"classes that {'ten or more' if n == 10 else n} specialists cover", gain,
+    *[Claim(f"specialists-cover-{n}", "5",
+            f"classes that {_COUNTS.get(n, f'{n} specialists cover')}", gain,
             "per cent more accuracy", (0.5 * gain, MORE) if n else (-1, 1), (0.1, MORE) if n else (-3, 3))
       for n, gain in _GAINS.items()],
     Claim("specialists-trend", "5", "the more specialists cover a class, the more it gains", 0.99,
