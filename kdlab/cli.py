@@ -50,7 +50,8 @@ def _app(path: Path) -> list[str]:
 
     if importlib.util.find_spec("voila") is None:
         raise ValueError("the app is served by voila, which is not installed here; `pip install voila` brings it")
-    copy = course.for_projector(path, path.parent.parent / "build" / "app")
+    # A folder of this process's own: another app, served at the same time, keeps its files.
+    copy = course.for_projector(path, path.parent.parent / "build" / "app" / str(os.getpid()))
     places = [str(Path(__file__).parent / "widgets" / "page"), *filter(None, [os.environ.get("JUPYTER_PATH")])]
     os.environ["JUPYTER_PATH"] = os.pathsep.join(places)  # where voila looks for our template
     return [sys.executable, "-m", "voila", str(copy), "--Voila.ip=127.0.0.1", "--template=projector",

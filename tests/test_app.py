@@ -38,6 +38,15 @@ def test_the_copy_runs_by_itself(tmp_path):
     assert course.execute(copy, tmp_path / "out.ipynb", {"n_train": 300, "n_test": 200, "steps": 60}) == ""
 
 
+def test_two_apps_at_once_keep_their_files(monkeypatch):
+    """The second does not sweep away what the first one serves."""
+    monkeypatch.setenv("JUPYTER_PATH", "")  # put back afterwards
+    first = Path(cli._app(LIVE)[3])
+    monkeypatch.setattr(cli.os, "getpid", lambda: 1)
+    second = Path(cli._app(LIVE)[3])
+    assert first != second and first.exists() and second.exists() and (first.parent / "03_a_hand.json").exists()
+
+
 def test_without_voila_it_says_what_brings_it(monkeypatch):
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
     result = CliRunner().invoke(cli.app, ["lab", "--app"])
@@ -163,4 +172,4 @@ def test_ending_the_app_ends_its_kernel(served):
     server.send_signal(signal.SIGINT)
     server.wait(20)
     _, alive = psutil.wait_procs(kernels, timeout=10)
-    assert not alive and not list((ROOT / "build" / "app").glob("voila_*"))
+    assert not alive and not list((ROOT / "build" / "app" / str(server.pid)).glob("voila_*"))
