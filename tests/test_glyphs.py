@@ -110,7 +110,7 @@ def test_what_makes_no_sense_is_said(options, said):
 
 
 def test_options_are_the_glyphs_own():
-    with pytest.raises(TypeError, match=r"mnist takes no options, got n_classes"):
+    with pytest.raises(TypeError, match=r"mnist has no setting .n_classes.; it has none"):
         data.load("mnist", n_classes=5)
 
 
