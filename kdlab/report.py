@@ -96,8 +96,8 @@ def _at_once(record: dict) -> str:
         said += (f"An acoustic model of 2 × {row['units']} learns from {row['one']:,} frames a second; ten at once "
                  f"from {row['ten_at_once']:,}, one after the other from {row['ten_one_by_one']:,}. ")
     if row := record.get("eq5"):
-        said += (f"Eq. 5 answers {row['batched']:,.0f} images a second in a batch, {row['one_by_one']:,.0f} one by one by "
-                 f"the same steps, {row['as_written']:,.1f} as it is written, by plain gradient descent. ")
+        said += (f"Eq. 5 answers {row['batched']:,.0f} images a second in a batch, {row['one_by_one']:,.0f} one by one "
+                 f"by the same steps, {row['as_written']:,.1f} as it is written, by plain gradient descent. ")
     if later := record.get("measured_later"):
         said += f"(These on {_machine(later)}.) "
     return said
