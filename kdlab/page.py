@@ -59,21 +59,21 @@ def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:
     for i, row in enumerate(shown):
         y = row_height * (i + 1)
         told = paper.claim(row["claim"])
-        strip = _picture(told, row["record"]["values"]).replace("<svg ", f"<svg x='652' y='{y + 3}' ", 1)
+        strip = _picture(told, row["record"]["values"]).replace("<svg ", f"<svg x='746' y='{y + 3}' ", 1)
         colour = COLOURS[row["verdict"]]
-        drawn.append(_cells(y + 21, f"§{row['section']}  {row['says']}", number(row["paper"]), number(row["ours"]),
+        drawn.append(_cells(y + 21, f"§{row['section']}  {row['says']}", number(row["paper"]), f"{row['ours']:.3g}",
                             row["verdict"], colour) + strip)  # fmt: skip
-    legend = "dots: seeds; line: the paper; bands: what confirms, or confirms in part"
-    drawn.append(f"<text x='652' y='{height - 14}' fill='#555' font-size='12'>{legend}</text>")
-    return (f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1060 {height}' font-family='sans-serif' "
-            f"font-size='14'><rect width='1060' height='{height}' fill='white'/>{''.join(drawn)}</svg>\n")  # fmt: skip
+    legend = "dots: seeds; line: the paper; bands: confirms, or in part"
+    drawn.append(f"<text x='746' y='{height - 14}' fill='#555' font-size='12'>{legend}</text>")
+    return (f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1150 {height}' font-family='sans-serif' "
+            f"font-size='14'><rect width='1150' height='{height}' fill='white'/>{''.join(drawn)}</svg>\n")  # fmt: skip
 
 
 def _cells(y: int, says: str, printed: str, ours: str, verdict: str, colour: str) -> str:
     return (f"<text x='10' y='{y}' fill='#1a1a1a'>{html.escape(says)}</text>"
-            f"<text x='570' y='{y}' fill='#1a1a1a' text-anchor='end'>{printed}</text>"
-            f"<text x='634' y='{y}' fill='#1a1a1a' text-anchor='end' font-weight='bold'>{ours}</text>"
-            f"<text x='966' y='{y}' fill='{colour}' font-weight='bold'>{verdict}</text>")  # fmt: skip
+            f"<text x='650' y='{y}' fill='#1a1a1a' text-anchor='end'>{printed}</text>"
+            f"<text x='728' y='{y}' fill='#1a1a1a' text-anchor='end' font-weight='bold'>{ours}</text>"
+            f"<text x='1060' y='{y}' fill='{colour}' font-weight='bold'>{verdict}</text>")  # fmt: skip
 
 
 def number(value: float | None) -> str:

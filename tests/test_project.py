@@ -147,7 +147,7 @@ def test_the_readmes_figure_shows_what_results_say():
     shown = (ROOT / "docs" / "claims.svg").read_text(encoding="utf-8")
     assert report.figure(ROOT / "results") == shown, "figure and results part; `kdlab report` mends it"
     student = next(row for row in report.judged(ROOT / "results") if row["claim"] == "student-distilled")
-    assert f">{student['ours']:.4g}<" in shown and shown.count("<circle") > 20
+    assert f">{student['ours']:.3g}<" in shown and shown.count("<circle") > 20
 
 
 def test_the_readmes_table_lists_every_notebook_and_links_lead_somewhere():
