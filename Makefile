@@ -31,7 +31,7 @@ clean:                            ## remove what was built; the environment and 
 	rm -rf build
 
 $(VENV)/ready-lab: pyproject.toml scripts/setup.sh
-	@sh scripts/setup.sh .
+	@sh scripts/setup.sh '.[text,deploy]'
 	@touch $@
 
 $(VENV)/ready-test: pyproject.toml scripts/setup.sh

@@ -10,6 +10,8 @@ from kdlab import paper
 SECTIONS = {"2": "Distillation", "2.1": "Matching logits", "3": "MNIST", "4": "Speech: ten models into one",
             "5": "Specialists", "6": "Soft targets as regularisers",
             "6.1": "Specialists that keep every class", "8": "Specialists in one net"}  # fmt: skip
+POST = {"prune": "Pruning", "factorise": "Factorising", "distil": "Distilling", "share": "Sharing weights",
+        "quantise": "Quantising"}  # fmt: skip
 COLOURS = {"confirmed": "#00795a", "partly": "#8a6100", "not": "#b03a00", "not judged": "#555", "not yet run": "#555"}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -24,10 +26,14 @@ h2 { margin-top: 2rem; }
 def of(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
     """HTML of `paper.judged()`'s rows. notebooks: the folder of executed notebooks' pages that rows can link to."""
     parts = []
-    for section, title in SECTIONS.items():
+    for section, title in (SECTIONS | POST).items():
         cells = "".join(_row(row, notebooks) for row in rows if row["section"] == section)
-        parts.append(f"<h2>§ {section} {title}</h2><table><thead><tr><th>claim</th><th class='number'>the paper</th>"
-                     "<th class='number'>here</th><th>each seed, the paper ▏, the range that confirms</th>"
+        heading = title if section in POST else f"§ {section} {title}"
+        if section == next(iter(POST)):
+            parts.append("<h1>Compressing BERT, claim by claim</h1><p>M. Gordon, <i>All The Ways You Can Compress "
+                         "BERT</i>, 2019, with the numbers he takes from papers on BERT-base; here on MiniLM.</p>")
+        parts.append(f"<h2>{heading}</h2><table><thead><tr><th>claim</th><th class='number'>the source</th>"
+                     "<th class='number'>here</th><th>each seed, the source ▏, the range that confirms</th>"
                      f"<th>verdict</th></tr></thead><tbody>{cells}</tbody></table>")  # fmt: skip
     rule = paper.RULE.replace("*confirmed*", "<b>confirmed</b>").replace("*partly*", "<b>partly</b>")
     rule = rule.replace("*not*", "<b>not</b>")

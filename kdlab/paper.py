@@ -1,4 +1,5 @@
-"""Every claim of Hinton, Vinyals & Dean (2015, arXiv:1503.02531), what would confirm it, and what we measured.
+"""Every claim of Hinton, Vinyals & Dean (2015, arXiv:1503.02531) and of a post on compressing BERT, what would confirm
+it, and what we measured.
 
 A notebook says what it measured by `record("teacher", [64, 66, 61], ...)`, one value a seed; `judged()` sets the
 records beside the claims. A verdict is computed from them by `verdict`, never written by hand.
@@ -19,10 +20,10 @@ MORE, UP_TO_1, UP_TO_100 = math.inf, 1.0, 100.0
 
 
 class Claim(NamedTuple):
-    """One sentence of the paper, in our words, and the ranges of our mean that confirm it, wholly or in part.
+    """One sentence of the paper or the post, in our words, and the ranges of our mean that confirm it or partly do.
 
-    value: the paper's number; None where it gives none. confirmed: None where the number belongs to data that no one
-    else has, and ours can only be set beside it.
+    section: of the paper, or the way of compressing BERT. value: the source's number; None where it gives none.
+    confirmed: None where the number belongs to data that no one else has, and ours can only be set beside it.
     """
 
     id: str
@@ -43,7 +44,7 @@ _GAINS = {0: 0.0, 1: 3.4, 2: 7.4, 3: 8.8, 4: 10.5, 5: 11.1, 6: 11.3, 7: 12.8, 8:
 _COUNTS = {1: "1 specialist covers", 10: "ten or more specialists cover"}
 _ERRORS, _ACCURACY, _SHARE = "test errors of 10,000", "frame accuracy, per cent", "per cent of the gain"
 
-CLAIMS = [
+HINTON = [
     Claim("gradient-slope", "2", "the soft targets' gradient shrinks as 1/T²", -2.0,
           "slope on logarithmic axes, T from 20 to 100", (-2.1, -1.9), (-2.3, -1.7)),
     Claim("low-label-weight", "2", "the labels' term wants a considerably lower weight than the soft targets'", None,
@@ -114,12 +115,46 @@ CLAIMS = [
           "points of test accuracy above it", (0.5, MORE), (0.1, MORE)),
 ]  # fmt: skip
 
+# M. Gordon, All The Ways You Can Compress BERT, 2019, with the numbers he takes from others' papers on BERT-base.
+_SMALLER, _FASTER, _KEPT = "per cent fewer parameters", "times as fast", "per cent of the score kept"
+BERT = [
+    Claim("prune-weights", "prune", "about 30 % of the weights can be set to zero for nothing", 30,
+          "per cent of the encoder's weights at zero, at most a point lost", (30, UP_TO_100), (20, UP_TO_100)),
+    Claim("prune-heads", "prune", "half of the attention heads can go", None, _KEPT, (97, MORE), (94, MORE)),
+    Claim("prune-heads-speed", "prune", "… which makes it faster", 1.2, _FASTER, (1.15, MORE), (1.05, MORE)),
+    Claim("prune-layers", "prune", "half of the layers can go, trained with LayerDrop", None, _KEPT,
+          (97, MORE), (94, MORE)),
+    Claim("factorise-embeddings", "factorise", "factorised embeddings save disk, not time", 1.0, _FASTER,
+          (0.95, 1.05), (0.9, 1.1)),
+    Claim("factorise-layers", "factorise", "factorised layers save time", None, _FASTER, (1.1, MORE), (1.02, MORE)),
+    Claim("distil-soft", "distil", "a small transformer learns from soft labels what it fails to learn from hard ones",
+          None, "points of accuracy above hard labels", (1, MORE), (0.3, MORE)),
+    Claim("distil-half-size", "distil", "half of the layers, taught by the whole (DistilBERT)", 40, _SMALLER),
+    Claim("distil-half-speed", "distil", "…", 1.6, _FASTER, (1.6, MORE), (1.3, MORE)),
+    Claim("distil-half-score", "distil", "…", 97, _KEPT, (97, MORE), (94, MORE)),
+    Claim("distil-lstm-size", "distil", "BERT taught to a BiLSTM", 99, _SMALLER, (97, UP_TO_100), (90, UP_TO_100)),
+    Claim("distil-lstm-speed", "distil", "…", 15, _FASTER, (10, MORE), (4, MORE)),
+    Claim("distil-lstm-score", "distil", "…", None, _KEPT),
+    Claim("distil-tiny-size", "distil", "hidden states and attention maps taught, too (TinyBERT)", 87, _SMALLER,
+          (80, UP_TO_100), (60, UP_TO_100)),
+    Claim("distil-tiny-speed", "distil", "…", 9.4, _FASTER, (7, MORE), (3, MORE)),
+    Claim("distil-tiny-score", "distil", "…", 96, _KEPT, (96, MORE), (92, MORE)),
+    Claim("share-size", "share", "one layer's weights used in every layer, embeddings factorised (ALBERT)", 90,
+          _SMALLER, (85, UP_TO_100), (60, UP_TO_100)),
+    Claim("share-operations", "share", "… and as many multiply-adds as before", 1.0, "multiply-adds over BERT's",
+          (0.95, 1.05), (0.9, 1.1)),
+    Claim("quantise-bits", "quantise", "8 bits a number (Q8BERT)", 75, "per cent fewer bytes on disk",
+          (70, UP_TO_100), (30, UP_TO_100)),
+    Claim("quantise-score", "quantise", "… for nothing", 0, "points of accuracy lost", (-1, 0.5), (-1, 1)),
+]  # fmt: skip
+CLAIMS = HINTON + BERT
+
 
 def claim(id: str) -> Claim:
     """The claim of this id. Raises ValueError for another."""
     found = {claim.id: claim for claim in CLAIMS}
     if id not in found:
-        raise ValueError(f"the paper makes no claim called {id!r}; there are {', '.join(found)}")
+        raise ValueError(f"there is no claim called {id!r}; there are {', '.join(found)}")
     return found[id]
 
 

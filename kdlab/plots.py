@@ -194,6 +194,33 @@ def heat(values: Sequence[Sequence[float]], rows: Sequence, columns: Sequence, y
     return ax
 
 
+def tradeoff(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
+    """Name → (cost, score) as dots on a logarithmic axis of costs. A line joins the front: those that no other beats
+    in one without losing in the other."""
+    ax = _axes(ax, 6.5, 3.8)
+    best = front(points)
+    ax.plot(*zip(*(points[name] for name in best), strict=True), color=OTHER, drawstyle="steps-post", zorder=1)
+    for name, (cost, score) in points.items():
+        ax.scatter(cost, score, color=STUDENT if name in best else OTHER, zorder=2)
+        ax.annotate(name, (cost, score), xytext=(5, -4), textcoords="offset points", fontsize=9, va="top")
+    ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    ax.xaxis.set_minor_formatter("{x:g}")
+    ax.margins(0.15)
+    return ax
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The names of those points (cost, score) that no other one beats at no higher cost; the cheapest first."""
+    names, most = [], -np.inf
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if points[name][1] > most:
+            names.append(name)
+            most = points[name][1]
+    return names
+
+
 def reliability(bins: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
     """Accuracy against confidence, a line a net, from `metrics.calibration`; the larger a dot, the more cases."""
     ax = _axes(ax, 4.4, 4)

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from .. import machine
-from . import cifar, files, glyphs, idx, speech
+from . import cifar, files, glyphs, idx, speech, texts
 from .files import DataUnavailable, File
 from .speech import Speech
 from .tensors import digest, jitter, like_mnist, subset, without
+from .texts import Part, Texts
 
-__all__ = ["DataUnavailable", "Dataset", "Speech", "digest", "fetch", "jitter", "like_mnist", "load", "names",
-           "subset", "where", "without"]  # fmt: skip
+__all__ = ["DataUnavailable", "Dataset", "Part", "Speech", "Texts", "digest", "fetch", "jitter", "like_mnist", "load",
+           "names", "subset", "where", "without"]  # fmt: skip
 
 # MNIST as packaged here: file → bytes, SHA-256.
 _PACKAGED = {
@@ -63,13 +64,14 @@ class Dataset(NamedTuple):
 
 def names() -> list[str]:
     """The data sets that `load` knows."""
-    return ["mnist", *_TORCHVISION, *_SETTINGS, "cifar100", "fsdd"]
+    return ["mnist", *_TORCHVISION, *_SETTINGS, "cifar100", "fsdd", "glosses", "sst2"]
 
 
-def load(name: str = "mnist", device: str | torch.device | None = None, **settings) -> Dataset | Speech:
+def load(name: str = "mnist", device: str | torch.device | None = None, **settings) -> Dataset | Speech | Texts:
     """The data set `name` on `device` (default: `kdlab.machine.device()`).
 
-    mnist is packaged with kdlab. digits-speech and glyphs are made here, to settings such as n_train (see
+    mnist and glosses are packaged with kdlab; glosses and sst2 are texts, which `kdlab.text` makes numbers of.
+    digits-speech and glyphs are made here, to settings such as n_train (see
     `speech.synthesised`, `glyphs.load`). The others come from the cache, KDLAB_MIRROR or their homes; with Debian's
     package dataset-fashion-mnist, KDLAB_MIRROR=/usr/share/datasets is such a mirror.
     """
@@ -80,6 +82,9 @@ def load(name: str = "mnist", device: str | torch.device | None = None, **settin
         return speech.synthesised(place, **settings)
     if name == "fsdd":
         return speech.recorded(place, paths[0])
+    if name in ("glosses", "sst2"):
+        found = texts.glosses(paths[0]) if name == "glosses" else texts.sst2(paths)
+        return Texts(*(part._replace(y=part.y.to(place)) for part in found[:3]), classes=found.classes)
     if name == "glyphs":
         *tensors, classes = glyphs.load(**settings)
         return Dataset(*(tensor.to(place) for tensor in tensors), classes)
@@ -112,8 +117,10 @@ def _files(name: str) -> tuple[File, ...]:
         near = difflib.get_close_matches(str(name).lower(), names(), n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no data set is named {name!r}; there are {', '.join(names())}{hint}")
-    if name in ("mnist", "fsdd", *_SETTINGS):
-        return {"mnist": _MNIST, "fsdd": (speech.FSDD,)}.get(name, ())
+    if name in ("mnist", "fsdd", "glosses", *_SETTINGS):
+        return {"mnist": _MNIST, "fsdd": (speech.FSDD,), "glosses": (texts.GLOSSES,)}.get(name, ())
+    if name == "sst2":
+        return texts.sst2_files()
     if name == "cifar100":
         return cifar.files()
     its, also = _class(name), _DEBIAN if name == "fashion-mnist" else {}

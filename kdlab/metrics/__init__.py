@@ -1,10 +1,19 @@
-"""What a trained net is worth: its logits, its errors, its agreement with another, how sure it should be."""
+"""What a trained net is worth: its logits, its errors, its agreement with another, how sure it should be.
+
+What it costs is in `cost`: parameters, bytes, multiply-adds, milliseconds, memory.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdlab import losses, machine, models
+
+from .cost import Timing, disk_bytes, latency, memory, multiply_adds, nonzero, parameters
+
+__all__ = ["Timing", "accuracy", "agreement", "calibration", "calibration_error", "confusion", "disk_bytes", "entropy",
+           "errors", "latency", "logits", "memory", "multiply_adds", "nearest", "nonzero", "parameters",
+           "similarity"]  # fmt: skip
 
 
 def logits(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
@@ -19,6 +28,15 @@ def errors(predicted_logits: Tensor, y: Tensor) -> int:
         raise ValueError(f"logits {tuple(predicted_logits.shape)} and labels {tuple(y.shape)} must have the shapes "
                          "(n, classes) and (n,); labels are class numbers, not one-hot rows")
     return int((_chosen(predicted_logits) != y).sum())
+
+
+def accuracy(predicted_logits: Tensor, y: Tensor) -> tuple[float, float]:
+    """Per cent of the cases that are right, and its standard error: how far another test set of this size may be off.
+
+    Two nets asked for the same cases differ by less than these errors suggest; compare them case by case.
+    """
+    right = 1 - errors(predicted_logits, y) / len(y)
+    return 100 * right, 100 * (right * (1 - right) / len(y)) ** 0.5
 
 
 def agreement(a: Tensor, b: Tensor) -> float:

@@ -1,0 +1,167 @@
+"""What a net costs: one function for each thing, because they part. A net with half its weights at zero is neither
+smaller nor faster; one that shares its layers is smaller and not faster; one in bytes is smaller in memory before it
+is faster.
+
+Every function takes any nn.Module, and its inputs where it must run.
+"""
+
+import io
+import math
+import statistics
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdlab import machine, models
+
+
+def parameters(model: nn.Module) -> int:
+    """Numbers in the model's weights, each counted once even where layers share it; bytes of quantised layers too."""
+    return sum(weight.numel() for weight in weights(model).values())
+
+
+def nonzero(model: nn.Module) -> int:
+    """Of `parameters`, those that are not zero."""
+    return sum(int(weight.count_nonzero() if not weight.is_quantized else weight.int_repr().count_nonzero())
+               for weight in weights(model).values())  # fmt: skip
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Every weight of the model by name, once where layers share it: its parameters, and what quantised layers pack
+    away, which `model.parameters()` leaves out."""
+    found = dict(model.named_parameters())
+    for name, layer in model.named_modules():
+        if hasattr(layer, "in_features") and hasattr(layer, "_weight_bias"):  # torch.ao's quantised layers
+            weight, bias = layer._weight_bias()
+            found |= {f"{name}.weight": weight} | ({} if bias is None else {f"{name}.bias": bias})
+    return found
+
+
+def disk_bytes(model: nn.Module) -> int:
+    """Bytes of the file that keeps the model: safetensors, or torch's own format where a layer packs its weights.
+
+    Weights that layers share are kept once.
+    """
+    state = model.state_dict()
+    if all(isinstance(value, Tensor) and not value.is_quantized for value in state.values()):
+        once = {(t.data_ptr(), t.shape, t.stride()) if t.numel() else name: (name, t) for name, t in state.items()}
+        return len(safetensors.torch.save({name: t.detach().contiguous().clone() for name, t in once.values()}))
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.tell()
+
+
+def multiply_adds(model: nn.Module, *inputs: Any) -> int:
+    """Multiplications, each with its addition, in one forward pass: of matrix products, convolutions, attention and
+    recurrent layers, zeros included. Additions, norms, look-ups and activations do not count.
+
+    Counted by torch's FlopCounterMode, which is told here of the kernels that a CPU uses and it does not know.
+    """
+    fast_path, counter = torch.backends.mha.get_fastpath_enabled(), FlopCounterMode(display=False, custom_mapping=_MORE)
+    torch.backends.mha.set_fastpath_enabled(False)  # it hides the products of nn.TransformerEncoder
+    try:
+        with models.evaluating(model), counter:
+            model(*inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    return counter.get_total_flops() // 2
+
+
+def _attention(query, key, value, *_, out_shape=None, **__) -> int:
+    """Two products a head: queries with keys, weights with values. Shapes (batch, heads, tokens, numbers)."""
+    batch, heads, tokens, numbers = query
+    return 2 * batch * heads * tokens * key[2] * (numbers + value[3])
+
+
+def _recurrent(x, into, across, *_, out_shape=None, **__) -> int:
+    """One direction of an LSTM or GRU: x (tokens, batch, numbers); into, across: its two matrices."""
+    return 2 * x[0] * x[1] * (math.prod(into) + math.prod(across))
+
+
+def _linear(x, *_, out_shape=None, **__) -> int:
+    return 2 * math.prod(x) * out_shape[-1]
+
+
+_MORE = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent,
+    torch.ops.quantized.linear_dynamic: _linear,
+}
+
+
+class Timing(NamedTuple):
+    """Milliseconds of one forward pass: the median of `n` passes, their quartiles, and the CPU threads used."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+    threads: int
+
+
+def latency(model: nn.Module, *inputs: Any, repeats: int = 30, warm: int = 5, threads: int | None = None) -> Timing:
+    """How long a forward pass takes: in eval mode, without gradients, after `warm` passes that do not count.
+
+    threads: default as `machine.thread_count`. On a graphics processor each pass is waited for.
+    """
+    if repeats < 2 or warm < 0:
+        raise ValueError(f"repeats must be at least 2 and warm at least 0, got {repeats} and {warm}")
+    with models.evaluating(model), machine.threads(threads) as n_threads:
+        taken = sorted(list(_passes(model, inputs, warm + repeats))[warm:])
+    low, median, high = statistics.quantiles(taken, n=4, method="inclusive")
+    return Timing(1000 * median, 1000 * low, 1000 * high, repeats, n_threads)
+
+
+def _passes(model: nn.Module, inputs: tuple, n: int) -> Iterator[float]:
+    for _ in range(n):
+        begun = time.perf_counter()
+        model(*inputs)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        yield time.perf_counter() - begun
+
+
+def memory(model: nn.Module, *inputs: Any) -> int:
+    """Bytes of the tensors that a forward pass holds at once, at its peak, beside the weights and the inputs.
+
+    What a kernel uses inside itself, such as an attention's scratch, is not seen.
+    """
+    own = [*model.parameters(), *model.buffers(), *(leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))]
+    with models.evaluating(model), machine.threads(), _Held(own) as held:
+        model(*inputs)
+    return held.peak
+
+
+class _Held(TorchDispatchMode):
+    """Adds up the storages that operations make, until they are freed."""
+
+    def __init__(self, known: list[Tensor]):
+        super().__init__()
+        self.now = self.peak = 0
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in known if not tensor.is_quantized}
+        self._seen = weakref.WeakSet()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage.data_ptr() not in self._known and storage not in self._seen:  # else it is a view
+            self._seen.add(storage)
+            weakref.finalize(storage, self._free, storage.nbytes())
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+
+    def _free(self, n_bytes: int) -> None:
+        self.now -= n_bytes

@@ -1,0 +1,116 @@
+"""One ruler for every compressed net: a row of what it costs and what it can, kept, so that notebooks share a table."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdlab import machine, metrics, paper, store, text
+
+TOKENS = 16  # of the texts that are timed: about the mean of the glosses, so nothing is padded
+COLUMNS = {"parameters": ("parameters, M", 1e-6, 1), "nonzero": ("not zero, M", 1e-6, 1),
+           "bytes": ("on disk, MB", 1e-6, 1), "multiply_adds": ("multiply-adds a text, M", 1e-6, 0),
+           "ms_1": ("one text, ms", 1, 1), "ms_32": ("32 texts, ms", 1, 0),
+           "memory": ("memory for 32, MB", 1e-6, 1)}  # fmt: skip
+
+
+def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, threads: int | None = None,
+            scores: Sequence[float] | None = None) -> dict[str, Any]:
+    """A row: what `net` costs, each thing by itself, and the per cent of the test texts that it gets right.
+
+    net: (batch, tokens) token numbers → logits. scores: of several seeds' nets, where there are some; this one is
+    then the one whose costs are measured, and is not asked again.
+    """
+    one, many = sample(task, 1), sample(task, 32)
+    times = [metrics.latency(net, x, repeats=repeats, threads=threads) for x in (one, many)]
+    error = None
+    if scores is None:
+        score, error = metrics.accuracy(metrics.logits(net, task.x_test, 64), task.y_test)
+        scores = [score]
+    return {"name": name, "parameters": metrics.parameters(net), "nonzero": metrics.nonzero(net),
+            "bytes": metrics.disk_bytes(net), "multiply_adds": metrics.multiply_adds(net, one),
+            "ms_1": times[0].median, "ms_32": times[1].median, "memory": metrics.memory(net, many),
+            "scores": [float(score) for score in scores], "n_test": len(task.y_test), "error": error,
+            "threads": times[0].threads}  # fmt: skip
+
+
+def sample(task: text.Task, n: int, tokens: int = TOKENS) -> Tensor:
+    """(n, tokens) of the test texts that have at least so many tokens, cut to as many: real words, no padding."""
+    long = task.x_test[text.lengths(task.x_test) >= tokens][:, :tokens]
+    if not len(long):
+        raise ValueError(f"none of the {len(task.x_test)} test texts has {tokens} tokens; read more of them (n_test)")
+    return long[torch.arange(n, device=long.device) % len(long)]
+
+
+def keep(rows: list[dict[str, Any]], *, profile: str = "own", notebook: str) -> Path:
+    """Keep a notebook's rows beside those of the others: a full run's in results/ruler, any other in the store.
+
+    They take the place of the rows which that notebook kept before.
+    """
+    path = folder(profile) / f"{notebook}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = {"notebook": notebook, "profile": profile, "machine": machine.describe(), "rows": rows}
+    store.write(path, (json.dumps(made, indent=1, allow_nan=False) + "\n").encode())
+    return path
+
+
+def kept(profile: str = "own") -> list[dict[str, Any]]:
+    """The rows of all notebooks at this profile, in the order of the notebooks."""
+    files = sorted(folder(profile).glob("*.json"))
+    return [row for path in files for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+
+
+def folder(profile: str) -> Path:
+    """Where rows of a profile are kept."""
+    place = paper.folder(profile).with_name("ruler")
+    return place if profile == "full" else place / profile
+
+
+class Table:
+    """Rows as a table: in a notebook as HTML, elsewhere as text. The first row is what the others are shares of."""
+
+    def __init__(self, rows: list[dict[str, Any]]):
+        if not rows:
+            raise ValueError("no rows to show; notebook 09 measures the first")
+        self.rows = rows
+
+    def cells(self) -> list[list[str]]:
+        """The heading, then a line a row: its name, each cost with its share of the first row's, and its score."""
+        lines = [["", *(title for title, _, _ in COLUMNS.values()), "right, %"]]
+        for row in self.rows:
+            costs = [f"{row[key] * unit:,.{digits}f}{self._share(row, key)}"
+                     for key, (_, unit, digits) in COLUMNS.items()]  # fmt: skip
+            lines.append([row["name"], *costs, score(row)])
+        return lines
+
+    def _share(self, row: dict[str, Any], key: str) -> str:
+        share = row[key] / self.rows[0][key]
+        return "" if row is self.rows[0] else f" ({100 * share:.{0 if share > 0.1 else 1}f} %)"
+
+    def _repr_html_(self) -> str:
+        head, *lines = self.cells()
+        row = "<tr>{}</tr>".format
+        body = "".join(row("".join(f"<td style='text-align:{'right' if i else 'left'}'>{cell}</td>"
+                                   for i, cell in enumerate(line))) for line in lines)  # fmt: skip
+        heads = row("".join(f"<th style='text-align:{'right' if i else 'left'}'>{cell}</th>"
+                            for i, cell in enumerate(head)))  # fmt: skip
+        return f"<table><thead>{heads}</thead><tbody>{body}</tbody></table>"
+
+    def __repr__(self) -> str:
+        lines = self.cells()
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        return "\n".join("  ".join(cell.rjust(width) if i else cell.ljust(width)
+                                   for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+                         for line in lines)  # fmt: skip
+
+
+def score(row: dict[str, Any]) -> str:
+    """The mean of a row's scores and its spread: over seeds where there are several, else the test set's own error."""
+    mean = statistics.fmean(row["scores"])
+    if len(row["scores"]) > 1:
+        return f"{mean:.1f} ± {statistics.stdev(row['scores']):.1f} ({len(row['scores'])} seeds)"
+    return f"{mean:.1f}" if row["error"] is None else f"{mean:.1f} ± {row['error']:.1f}"

