@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab import metrics, ruler, text
+from kdlab import metrics, plots, ruler, text
 
 
 def bert(**settings):
@@ -172,3 +172,15 @@ def test_the_table_shows_shares_of_its_first_row():
     assert "<td" in ruler.Table([row])._repr_html_() and "half" in repr(ruler.Table([row, half]))
     with pytest.raises(ValueError, match="notebook 09"):
         ruler.Table([])
+
+
+def test_the_front_is_what_nothing_beats():
+    points = {"dear": (9.0, 80.0), "cheap": (1.0, 50.0), "worse": (2.0, 40.0), "middle": (4.0, 80.0), "tie": (4.0, 70.0)}
+    assert plots.front(points) == ["cheap", "middle"]
+
+
+def test_names_in_a_chart_of_costs_cover_no_other_name():
+    points = {f"net {i}": (10 + 0.01 * i, 50.0) for i in range(4)}
+    ax = plots.tradeoff(points, "ms", "right, %")
+    boxes = [said.get_window_extent(ax.figure.canvas.get_renderer()) for said in ax.texts]
+    assert len(boxes) == 4 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
