@@ -145,8 +145,8 @@ def _bert(results: Path) -> str:
     table = "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
     rows = [row for row in judged(results) if row["section"] in page.POST]
     machines = "; ".join(sorted({_machine(file) for file in files}))
-    return (f"The packaged BERT (MiniLM, fine-tuned for {record['measures']['seconds'] / 60:.0f} minutes on one thread) "
-            f"names **{right:.1f} %** of the 10,000 test definitions right.\n\n{table}\n\nIn brackets: per cent of "
+    minutes = record["measures"]["seconds"] / 60
+    return (f"The packaged BERT (MiniLM, fine-tuned for {minutes:.0f} minutes on one thread) names  **{right:.1f} %** of the 10,000 test definitions right.\n\n{table}\n\nIn brackets: per cent of "
             f"the first row. {machines}; {files[0]['rows'][0]['threads']} thread(s).\n\n{page.table(rows)}\n\n"
             f"{page.counted(rows)}")
 

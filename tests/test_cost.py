@@ -175,7 +175,7 @@ def test_the_table_shows_shares_of_its_first_row():
 
 
 def test_the_front_is_what_nothing_beats():
-    points = {"dear": (9.0, 80.0), "cheap": (1.0, 50.0), "worse": (2.0, 40.0), "middle": (4.0, 80.0), "tie": (4.0, 70.0)}
+    points = {"dear": (9, 80), "cheap": (1, 50), "worse": (2, 40), "middle": (4, 80), "tie": (4, 70)}
     assert plots.front(points) == ["cheap", "middle"]
 
 
