@@ -146,8 +146,9 @@ def _bert(results: Path) -> str:
     rows = [row for row in judged(results) if row["section"] in page.POST]
     machines = "; ".join(sorted({_machine(file) for file in files}))
     minutes = record["measures"]["seconds"] / 60
-    return (f"The packaged BERT (MiniLM, fine-tuned for {minutes:.0f} minutes on one thread) names  **{right:.1f} %** of the 10,000 test definitions right.\n\n{table}\n\nIn brackets: per cent of "
-            f"the first row. {machines}; {files[0]['rows'][0]['threads']} thread(s).\n\n{page.table(rows)}\n\n"
+    return (f"The packaged BERT (MiniLM, fine-tuned for {minutes:.0f} minutes on one thread) names "
+            f"**{right:.1f} %** of the 10,000 test definitions right.\n\n{table}\n\nIn brackets: per cent of the "
+            f"first row. {machines}; {files[0]['rows'][0]['threads']} thread(s).\n\n{page.table(rows)}\n\n"
             f"{page.counted(rows)}")
 
 
