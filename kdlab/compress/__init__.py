@@ -2,3 +2,8 @@
 
 They take any nn.Module: your own, one of transformers, or a `kdlab.text.Bert`. The one given stays as it is.
 """
+
+from .prune import cubic, gradually, head_importance, heads, held, layer_drop, layers, least_important, magnitude, zeros
+
+__all__ = ["cubic", "gradually", "head_importance", "heads", "held", "layer_drop", "layers", "least_important",
+           "magnitude", "zeros"]  # fmt: skip
