@@ -108,7 +108,8 @@ class Table:
 
 def _html(line: list[str], tag: str) -> str:
     """A line of the table; what stands in brackets goes below, and small."""
-    cells = [cell.replace(" (", "<br><small style='color:#777'>").replace(")", "</small>") for cell in line]
+    cells = [line[0], *(cell.replace(" (", "<br><small style='color:#777'>").replace(")", "</small>")
+                        for cell in line[1:])]  # fmt: skip
     return "<tr>" + "".join(f"<{tag} style='text-align:{'right' if i else 'left'}; white-space:nowrap'>{cell}</{tag}>"
                             for i, cell in enumerate(cells)) + "</tr>"  # fmt: skip
 
