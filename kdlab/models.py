@@ -1,11 +1,11 @@
-"""The nets of the course: plain modules that map images to logits."""
+"""The nets of the course: plain modules that map images, or texts as token numbers, to logits."""
 
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdlab import randomness
 
@@ -69,6 +69,43 @@ def convnet(channels: Sequence[int] = (16, 32), *, n_in: int = 1, n_classes: int
                        nn.MaxPool2d(2)]
             n_in = n_out
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, n_classes))
+
+
+class BiLSTM(nn.Module):
+    """A small reader: (batch, length) token numbers, padded at the end → (batch, classes) logits.
+
+    One LSTM reads each text from its beginning, one from its end; a linear layer sees what each holds at last. With
+    a wider hidden layer between them it is the student of Tang et al. 2019, arXiv:1903.12136, section 3.1.
+    """
+
+    def __init__(self, n_words: int, width: int, units: int, n_classes: int, dropout: float = 0.0, pad: int = 0):
+        super().__init__()
+        self.pad = pad
+        self.words = nn.Embedding(n_words, width)
+        self.dropout = nn.Dropout(dropout)
+        self.lstm = nn.LSTM(width, units, batch_first=True, bidirectional=True)
+        self.classifier = nn.Linear(2 * units, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = x.ne(self.pad).sum(dim=1).clamp(min=1)
+        read = self.dropout(self.words(x))  # (batch, length, width)
+        packed = nn.utils.rnn.pack_padded_sequence(read, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, (last, _) = self.lstm(packed)  # (2, batch, units): neither direction reads padding
+        return self.classifier(self.dropout(torch.cat([last[0], last[1]], dim=1)))
+
+
+def bilstm(width: int = 16, units: int = 100, *, n_words: int = 30_522, n_classes: int = 45, dropout: float = 0.0,
+           words: Tensor | None = None, seed: int = 0) -> BiLSTM:
+    """A BiLSTM drawn by `seed`: of `units` each way, over word vectors of `width` numbers.
+
+    words: (n_words, width) word vectors to begin with, such as `text.narrow_words` makes of BERT's.
+    """
+    with randomness.for_a_step(seed):
+        net = BiLSTM(n_words, width, units, n_classes, dropout)
+    if words is not None:
+        with torch.no_grad():
+            net.words.weight.copy_(words)
+    return net
 
 
 def n_parameters(model: nn.Module) -> int:

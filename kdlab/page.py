@@ -54,7 +54,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows that were run, as Markdown."""
     lines = [f"| {row['section']} | {row['says']} ({row['unit']}) | {number(row['paper'])} | {ours(row)} | "
              f"{row['verdict']} |" for row in rows if row["n"]]  # fmt: skip
-    return "\n".join(["| § | claim | paper | here, mean ± sd (seeds) | verdict |", "|---|---|---|---|---|", *lines])
+    return "\n".join(["| § | claim | source | here, mean ± sd (seeds) | verdict |", "|---|---|---|---|---|", *lines])
 
 
 def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:

@@ -202,13 +202,29 @@ def tradeoff(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str
     ax.plot(*zip(*(points[name] for name in best), strict=True), color=OTHER, drawstyle="steps-post", zorder=1)
     for name, (cost, score) in points.items():
         ax.scatter(cost, score, color=STUDENT if name in best else OTHER, zorder=2)
-        ax.annotate(name, (cost, score), xytext=(5, -4), textcoords="offset points", fontsize=9, va="top")
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     ax.xaxis.set_minor_formatter("{x:g}")
     ax.margins(0.15)
+    _name(ax, points)
     return ax
+
+
+def _name(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each point's name beside it, where it covers no name written before."""
+    places = [(x, y) for y in (-4, 12, -18, 26, -32, 40) for x in (6, -6)]  # from the dot, in points
+    taken = []
+    for name, point in points.items():
+        for x, y in places:
+            said = ax.annotate(name, point, xytext=(x, y), textcoords="offset points", fontsize=9, va="top",
+                               ha="left" if x > 0 else "right")  # fmt: skip
+            box = said.get_window_extent(ax.figure.canvas.get_renderer())
+            if not any(box.overlaps(other) for other in taken):
+                break
+            if (x, y) != places[-1]:
+                said.remove()
+        taken.append(box)
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:

@@ -89,6 +89,18 @@ def result(name: str, settings: dict, compute: Callable[[], Any]) -> Any:
         return _kept(about, compute, dict, lambda state: None)["value"]
 
 
+def tensors(name: str, settings: dict, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What compute() returns for these settings, tensors by name, such as a teacher's logits: read or else computed.
+
+    They come on the device that `machine.device()` names. Settings and random numbers are treated as by `model`.
+    """
+    key, found = _key(name, settings), {}
+    about = {"entry": f"{name}.{key}.tensors", "name": name, "settings": settings}
+    with randomness.for_a_while(_seed(settings, key)):
+        _kept(about, lambda: found.update(compute()), lambda: found, found.update)
+    return {each: tensor.to(machine.device()) for each, tensor in found.items()}
+
+
 def checkpoint(name: str, settings: dict) -> Path:
     """Where a training of these settings may keep itself while it runs, for `train.fit(…, checkpoint=…)`."""
     return folder() / f"{name}.{_key(name, settings)}.checkpoint"

@@ -18,6 +18,7 @@ from kdlab import data, machine, randomness
 
 MINILM = "minilm-l6"  # 6 layers of 384 numbers, 22.7 million parameters: comes as a package, needs no network
 LONGEST = 32  # tokens of a text that are read; 3 in 100 definitions have more
+PAD, CLS, SEP, MASK = 0, 101, 102, 103  # the numbers of BERT's own tokens, which are no words
 
 
 class Task(NamedTuple):
@@ -127,6 +128,52 @@ def untrained(n_classes: int = 45, *, layers: int = 2, width: int = 128, heads: 
                "intermediate_size": 4 * width, "vocab_size": transformers.AutoConfig.from_pretrained(where).vocab_size}
         config = transformers.BertConfig(**own | settings)
         return Bert(transformers.BertForSequenceClassification(config)).to(machine.device()).eval()
+
+
+def narrow_words(net: Bert, width: int) -> Tensor:
+    """(words, width): the word vectors of `net` along their first principal components, for a narrower net to begin
+    with. Their mean is 0 and their standard deviation, over all numbers, 1: scale them as the net wants them."""
+    vectors = net.model.get_input_embeddings().weight.detach()
+    if not 1 <= width <= vectors.shape[1]:
+        raise ValueError(f"width must be between 1 and the {vectors.shape[1]} numbers of the net's words, got {width}")
+    centred = (vectors - vectors.mean(dim=0)).double()
+    _, directions = torch.linalg.eigh(centred.T @ centred)  # the largest last
+    narrow = centred @ directions[:, -width:].flip(1)
+    return (narrow / narrow.std()).float()
+
+
+def varied(x: Tensor, copies: int = 1, *, mask: float = 0.1, swap: float = 0.1, ngram: float = 0.25,
+           seed: int = 0) -> Tensor:
+    """Unlabelled texts made of x (n, length): (copies · n, length) token numbers, for a teacher to answer.
+
+    Of the words a share `mask` becomes [MASK], which hides them, and a share `swap` another word, drawn as often as it
+    stands in x. Then of a share `ngram` of the texts only one to five words in a row are left.
+
+    Tang et al. 2019, arXiv:1903.12136, section 4, where the other word is of the same part of speech.
+    """
+    if min(mask, swap, ngram) < 0 or mask + swap > 1 or ngram > 1:
+        raise ValueError(f"mask, swap and ngram are shares in [0, 1], mask and swap together too, got {mask}, {swap}, "
+                         f"{ngram}")
+    rng = torch.Generator().manual_seed(seed)
+    x = x.cpu().repeat(copies, 1)
+    word = (x != PAD) & (x != CLS) & (x != SEP)
+    others = x[word][torch.randint(int(word.sum()), x.shape, generator=rng)]
+    drawn = torch.rand(x.shape, generator=rng)
+    x = torch.where(word & (drawn < mask), MASK, x)
+    x = torch.where(word & (drawn >= mask) & (drawn < mask + swap), others, x)
+    few = torch.rand(len(x), generator=rng) < ngram
+    return torch.where(few[:, None], _runs(x, rng), x).to(machine.device())
+
+
+def _runs(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Of each text one to five words in a row, from a place drawn by `rng`."""
+    n = (lengths(x) - 2).clamp(min=1)  # words between [CLS] and [SEP]
+    kept = torch.minimum(torch.randint(1, 6, (len(x),), generator=rng), n)
+    first = (torch.rand(len(x), generator=rng) * (n - kept + 1)).long()
+    place = torch.arange(x.shape[1])
+    moved = x.gather(1, (first[:, None] + place).clamp(max=x.shape[1] - 1))
+    kept = kept[:, None]
+    return torch.where(place == 0, CLS, torch.where(place <= kept, moved, torch.where(place == kept + 1, SEP, PAD)))
 
 
 @contextlib.contextmanager

@@ -186,3 +186,29 @@ def test_without_wants_class_numbers_one_by_one(slip):
     with pytest.raises(TypeError, match="one by one"):
         data.without(torch.zeros(4, 1), torch.arange(4), slip)
     assert data.without(torch.zeros(4, 1), torch.arange(4), torch.tensor(3))[1].tolist() == [0, 1, 2]
+
+
+def test_a_bilstm_reads_both_ways_and_never_padding():
+    net = models.bilstm(5, 4, n_words=30, n_classes=3)
+    x = torch.tensor([[7, 9, 4, 0, 0, 0], [3, 8, 2, 5, 6, 1], [0, 0, 0, 0, 0, 0]])
+    together = net(x)
+    torch.testing.assert_close(net(x[:1, :3]), together[:1])
+    torch.testing.assert_close(net(torch.nn.functional.pad(x, (0, 5))), together)
+    read = net.words(x[:1, :3])  # by hand: torch's LSTM one direction at a time, without packing
+    ends = []
+    for suffix, sight in (("", read), ("_reverse", read.flip(1))):
+        one_way = nn.LSTM(5, 4, batch_first=True)
+        one_way.load_state_dict({k: getattr(net.lstm, k + suffix) for k in one_way.state_dict()})
+        ends.append(one_way(sight)[0][:, -1])
+    torch.testing.assert_close(net.classifier(torch.cat(ends, 1)), together[:1])
+
+
+def test_a_bilstm_is_its_seeds_and_may_begin_with_given_words():
+    words = torch.randn(30, 5)
+    one, other, given = models.bilstm(5, 4, n_words=30), models.bilstm(5, 4, n_words=30), \
+        models.bilstm(5, 4, n_words=30, words=words)  # fmt: skip
+    assert torch.equal(one.lstm.weight_ih_l0, other.lstm.weight_ih_l0)
+    assert torch.equal(given.words.weight, words) and not torch.equal(one.words.weight, words)
+    assert not torch.equal(models.bilstm(5, 4, n_words=30, seed=1).words.weight, one.words.weight)
+    with pytest.raises(RuntimeError, match="size"):
+        models.bilstm(6, 4, n_words=30, words=words)

@@ -592,3 +592,18 @@ def test_when_the_system_stops_a_write_half_way_the_net_is_returned_and_no_debri
     assert weights == by_hand.weight.tolist()
     assert "not kept" in said and "File too large" in said
     assert names(home) == []
+
+
+def test_tensors_are_computed_once_and_come_back_the_same():
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"t": torch.randn(4, 3), "states": torch.randn(4, 2).bfloat16()}
+
+    first, again = (store.tensors("answers", {"seed": 1}, compute) for _ in range(2))
+    assert len(calls) == 1 and set(again) == {"t", "states"}
+    for name, value in first.items():
+        assert torch.equal(again[name], value) and again[name].dtype == value.dtype
+    assert not torch.equal(store.tensors("answers", {"seed": 2}, compute)["t"], first["t"])
+    assert {row["name"] for row in store.entries()} == {"answers"}

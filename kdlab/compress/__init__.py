@@ -2,3 +2,12 @@
 
 They take any nn.Module: your own, one of transformers, or a `kdlab.text.Bert`. The one given stays as it is.
 """
+
+from .factorize import break_even, factorised, input_moments, spectrum
+from .prune import cubic, gradually, head_importance, heads, held, layer_drop, layers, least_important, magnitude, zeros
+
+__all__ = [
+    "break_even", "factorised", "input_moments", "spectrum",
+    "cubic", "gradually", "head_importance", "heads", "held", "layer_drop", "layers", "least_important", "magnitude",
+    "zeros",
+]  # fmt: skip

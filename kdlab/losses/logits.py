@@ -1,4 +1,4 @@
-"""What a student is asked to match: soft targets, labels, logits, an ensemble.
+"""What a student is asked to answer: soft targets, labels, logits, an ensemble.
 
 Every function takes logits, before softmax, of shape (batch, classes), and returns a mean over the batch in nats.
 Half-precision logits are computed in single precision, because T² and exp leave half's range quickly; `soft_targets`

@@ -1,0 +1,166 @@
+"""Words as numbers and BERT as a plain net: nothing depends on padding, grouping or the order of a batch."""
+
+import pytest
+import torch
+
+from kdlab import data, metrics, store, text, train
+from kdlab.teachers import bert, low_rank
+
+
+@pytest.fixture(scope="module")
+def task():
+    return text.read("glosses", n_train=40, n_dev=30, n_test=50)
+
+
+def small(**settings):
+    return text.untrained(5, layers=2, width=16, heads=2, **settings)
+
+
+def words(n: int, longest: int, seed: int = 0) -> torch.Tensor:
+    """n rows of token numbers, each of its own length, padded with 0."""
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randint(1, 1000, (n, longest), generator=rng)
+    ends = torch.randint(1, longest + 1, (n,), generator=rng)
+    return x.masked_fill(torch.arange(longest) >= ends[:, None], 0)
+
+
+def test_tokens_are_those_of_the_tokenizer_and_padded_at_the_end():
+    cut = text.tokenizer()
+    x = text.encoded(["a dog", "a domesticated carnivorous mammal that barks"], cut)
+    assert x[0].tolist()[:4] == cut.convert_tokens_to_ids(["[CLS]", "a", "dog", "[SEP]"])
+    assert not x[0, 4:].any() and x[1].all()
+    assert text.lengths(x).tolist() == [4, x.shape[1]]
+
+
+def test_long_texts_are_cut_to_the_longest():
+    assert text.encoded(["word " * 100], longest=12).shape == (1, 12)
+
+
+def test_a_task_has_the_texts_and_labels_of_the_data(task):
+    glosses = data.load("glosses")
+    label = dict(zip(glosses.test.texts, glosses.test.y.tolist(), strict=True))
+    assert [label[each] for each in task.texts_test] == task.y_test.tolist()
+    assert torch.equal(text.encoded(task.texts_test), task.x_test)
+    assert (len(task.x_train), len(task.x_dev), len(task.x_test)) == (40, 30, 50)
+
+
+def test_dev_and_test_go_from_short_to_long(task):
+    for x in (task.x_dev, task.x_test):
+        assert text.lengths(x).diff().min() >= 0
+
+
+def test_the_same_seed_reads_the_same_texts_and_another_others():
+    a, b, c = (text.read("glosses", n_train=40, n_dev=5, n_test=5, seed=seed).x_train for seed in (0, 0, 1))
+    assert torch.equal(a, b) and (a.shape != c.shape or not torch.equal(a, c))
+
+
+def test_padding_changes_no_logit():
+    net, x = small(), words(6, 9)
+    wider = torch.nn.functional.pad(x, (0, 7))
+    with torch.no_grad():
+        torch.testing.assert_close(net(wider), net(x), rtol=1e-4, atol=1e-6)
+
+
+def test_groups_change_no_logit_and_no_gradient():
+    net, x = small(), words(23, 12)
+    found = []
+    for net.group in (None, 4, 16):
+        net.zero_grad()
+        logits = net(x)
+        logits.square().sum().backward()
+        found.append((logits.detach(), net.model.classifier.weight.grad.clone(),
+                      net.model.bert.embeddings.word_embeddings.weight.grad.clone()))  # fmt: skip
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_logits_are_transformers_own():
+    net, x = small(), words(5, 8)
+    with torch.no_grad():
+        theirs = net.model(input_ids=x, attention_mask=(x != 0).long()).logits
+        torch.testing.assert_close(net(x), theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_seed_draws_the_classifier_alone():
+    a, b, c = text.pretrained(n_classes=3), text.pretrained(n_classes=3), text.pretrained(n_classes=3, seed=1)
+    assert torch.equal(a.model.classifier.weight, b.model.classifier.weight)
+    assert not torch.equal(a.model.classifier.weight, c.model.classifier.weight)
+    assert torch.equal(a.model.bert.pooler.dense.weight, c.model.bert.pooler.dense.weight)
+    assert metrics.parameters(a) == 22_713_216 + 3 * 384 + 3
+
+
+def test_loading_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(3)
+    before = torch.rand(2)
+    torch.manual_seed(3)
+    small(seed=9)
+    assert torch.equal(torch.rand(2), before)
+
+
+def test_a_net_that_is_nowhere_says_what_to_use_instead(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(OSError, match="'minilm-l6'"):
+        text.pretrained("/no/such/folder")
+
+
+def test_a_saved_net_is_loaded_by_transformers_alone(tmp_path):
+    import transformers
+
+    net, x = small(), words(4, 7)
+    net.model.save_pretrained(tmp_path)
+    again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(input_ids=x, attention_mask=(x != 0).long()).logits, net(x), rtol=1e-4,
+                                   atol=1e-6)  # fmt: skip
+
+
+def test_updates_change_nothing_until_they_learn_and_then_merge_into_the_same_net():
+    net, x = small(), words(8, 6)
+    names = list(net.state_dict())
+    with torch.no_grad():
+        before = net(x)
+        low_rank.add(net, net.model.bert.encoder, rank=3)
+        torch.testing.assert_close(net(x), before)
+    net.model.classifier.requires_grad_(True)
+    frozen = net.model.bert.embeddings.word_embeddings.weight.clone()
+    train.fit(net, (x, torch.arange(8) % 5), train.labels(net), epochs=3, lr=1e-2, batch_size=4)
+    with torch.no_grad():
+        learned = net(x)
+        assert (learned - before).abs().max() > 1e-3
+        low_rank.merge(net)
+        torch.testing.assert_close(net(x), learned, rtol=1e-4, atol=1e-5)
+    assert list(net.state_dict()) == names
+    assert torch.equal(net.model.bert.embeddings.word_embeddings.weight, frozen)
+
+
+def test_an_update_has_the_rank_it_was_given():
+    layer = torch.nn.Linear(20, 30)
+    before = layer.weight.detach().clone()
+    updated = low_rank.Updated(layer, rank=4)
+    with torch.no_grad():
+        updated.up.normal_()
+    assert torch.linalg.matrix_rank(updated.merged().weight - before) == 4
+
+
+def test_the_packaged_bert_makes_the_errors_that_its_record_says():
+    """On the first of the test texts: as many as the whole, to within four standard errors."""
+    net, record = bert.glosses()
+    n = 400
+    task = text.read("glosses", n_train=1, n_dev=1, n_test=n)
+    share = record["measures"]["test_errors"] / 10_000
+    wrong = metrics.errors(metrics.logits(net, task.x_test, 64), task.y_test) / n
+    assert abs(wrong - share) < 4 * (share * (1 - share) / n) ** 0.5
+    assert share < 0.2 and not any(p.requires_grad for p in net.parameters())
+
+
+def test_fine_tuning_is_kept_and_not_done_twice(task, tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLAB_STORE", str(tmp_path))
+    task = task._replace(x_train=task.x_train[:8], y_train=task.y_train[:8], x_dev=task.x_dev[:4],
+                         y_dev=task.y_dev[:4], x_test=task.x_test[:4], y_test=task.y_test[:4])  # fmt: skip
+    changed = {"epochs": 1, "rank": 2, "bfloat16": False}
+    first = bert.fine_tuned(task, **changed)
+    monkeypatch.setattr(bert, "learn", lambda *_: pytest.fail("trained twice"))
+    again = bert.fine_tuned(task, **changed)
+    assert torch.equal(metrics.logits(first, task.x_test), metrics.logits(again, task.x_test))
+    assert len(store.entries()) == 1
