@@ -23,7 +23,8 @@ def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, th
     """A row: what `net` costs, each thing by itself, and the per cent of the test texts that it gets right.
 
     net: (batch, tokens) token numbers → logits. scores: of several seeds' nets, where there are some; this one is
-    then the one whose costs are measured, and is not asked again.
+    then the one whose costs are measured, and is not asked again. A net that does not compute in torch may have its own
+    word on its costs, net.costs(), with None for what nobody counts.
     """
     one, many = sample(task, 1), sample(task, 32)
     times = [metrics.latency(net, x, repeats=repeats, threads=threads) for x in (one, many)]
@@ -35,7 +36,7 @@ def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, th
             "bytes": metrics.disk_bytes(net), "multiply_adds": metrics.multiply_adds(net, one),
             "ms_1": times[0].median, "ms_32": times[1].median, "memory": metrics.memory(net, many),
             "scores": [float(score) for score in scores], "n_test": len(task.y_test), "error": error,
-            "threads": times[0].threads}  # fmt: skip
+            "threads": times[0].threads} | (net.costs() if hasattr(net, "costs") else {})  # fmt: skip
 
 
 def sample(task: text.Task, n: int, tokens: int = TOKENS) -> Tensor:
@@ -82,7 +83,7 @@ class Table:
         """The heading, then a line a row: its name, each cost with its share of the first row's, and its score."""
         lines = [["", *(title for title, _, _ in COLUMNS.values()), "right, %"]]
         for row in self.rows:
-            costs = [f"{row[key] * unit:,.{digits}f}{self._share(row, key)}"
+            costs = ["–" if row[key] is None else f"{row[key] * unit:,.{digits}f}{self._share(row, key)}"
                      for key, (_, unit, digits) in COLUMNS.items()]  # fmt: skip
             lines.append([row["name"], *costs, score(row)])
         return lines
