@@ -13,9 +13,9 @@ from kdlab import machine, metrics, paper, store, text
 
 TOKENS = 16  # of the texts that are timed: about the mean of the glosses, so nothing is padded
 COLUMNS = {"parameters": ("parameters, M", 1e-6, 1), "nonzero": ("not zero, M", 1e-6, 1),
-           "bytes": ("on disk, MB", 1e-6, 1), "multiply_adds": ("multiply-adds a text, M", 1e-6, 0),
-           "ms_1": ("one text, ms", 1, 1), "ms_32": ("32 texts, ms", 1, 0),
-           "memory": ("memory for 32, MB", 1e-6, 1)}  # fmt: skip
+           "bytes": ("on disk, MB", 1e-6, 1), "multiply_adds": ("multiply-adds, M", 1e-6, 0),
+           "ms_1": ("1 text, ms", 1, 1), "ms_32": ("32 texts, ms", 1, 0),
+           "memory": ("memory, MB", 1e-6, 1)}  # fmt: skip
 
 
 def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, threads: int | None = None,
@@ -23,7 +23,8 @@ def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, th
     """A row: what `net` costs, each thing by itself, and the per cent of the test texts that it gets right.
 
     net: (batch, tokens) token numbers → logits. scores: of several seeds' nets, where there are some; this one is
-    then the one whose costs are measured, and is not asked again.
+    then the one whose costs are measured, and is not asked again. A net that does not compute in torch may have its own
+    word on its costs, net.costs(), with None for what nobody counts.
     """
     one, many = sample(task, 1), sample(task, 32)
     times = [metrics.latency(net, x, repeats=repeats, threads=threads) for x in (one, many)]
@@ -35,7 +36,7 @@ def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, th
             "bytes": metrics.disk_bytes(net), "multiply_adds": metrics.multiply_adds(net, one),
             "ms_1": times[0].median, "ms_32": times[1].median, "memory": metrics.memory(net, many),
             "scores": [float(score) for score in scores], "n_test": len(task.y_test), "error": error,
-            "threads": times[0].threads}  # fmt: skip
+            "threads": times[0].threads} | (net.costs() if hasattr(net, "costs") else {})  # fmt: skip
 
 
 def sample(task: text.Task, n: int, tokens: int = TOKENS) -> Tensor:
@@ -82,7 +83,7 @@ class Table:
         """The heading, then a line a row: its name, each cost with its share of the first row's, and its score."""
         lines = [["", *(title for title, _, _ in COLUMNS.values()), "right, %"]]
         for row in self.rows:
-            costs = [f"{row[key] * unit:,.{digits}f}{self._share(row, key)}"
+            costs = ["–" if row[key] is None else f"{row[key] * unit:,.{digits}f}{self._share(row, key)}"
                      for key, (_, unit, digits) in COLUMNS.items()]  # fmt: skip
             lines.append([row["name"], *costs, score(row)])
         return lines
@@ -93,12 +94,10 @@ class Table:
 
     def _repr_html_(self) -> str:
         head, *lines = self.cells()
-        row = "<tr>{}</tr>".format
-        body = "".join(row("".join(f"<td style='text-align:{'right' if i else 'left'}'>{cell}</td>"
-                                   for i, cell in enumerate(line))) for line in lines)  # fmt: skip
-        heads = row("".join(f"<th style='text-align:{'right' if i else 'left'}'>{cell}</th>"
-                            for i, cell in enumerate(head)))  # fmt: skip
-        return f"<table><thead>{heads}</thead><tbody>{body}</tbody></table>"
+        body = "".join(_html(line, "td") for line in lines)
+        return (f"<table><thead>{_html(head, 'th')}</thead><tbody>{body}</tbody></table>"
+                f"<small>Operations of one text of {TOKENS} tokens; memory for 32 of them, beside the weights; below "
+                f"each number its share of the first row's; {self.rows[0]['threads']} thread(s).</small>")
 
     def __repr__(self) -> str:
         lines = self.cells()
@@ -106,6 +105,14 @@ class Table:
         return "\n".join("  ".join(cell.rjust(width) if i else cell.ljust(width)
                                    for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
                          for line in lines)  # fmt: skip
+
+
+def _html(line: list[str], tag: str) -> str:
+    """A line of the table; what stands in brackets goes below, and small."""
+    cells = [line[0], *(cell.replace(" (", "<br><small style='color:#777'>").replace(")", "</small>")
+                        for cell in line[1:])]  # fmt: skip
+    return "<tr>" + "".join(f"<{tag} style='text-align:{'right' if i else 'left'}; white-space:nowrap'>{cell}</{tag}>"
+                            for i, cell in enumerate(cells)) + "</tr>"  # fmt: skip
 
 
 def score(row: dict[str, Any]) -> str:

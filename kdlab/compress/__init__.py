@@ -3,11 +3,16 @@
 They take any nn.Module: your own, one of transformers, or a `kdlab.text.Bert`. The one given stays as it is.
 """
 
+from .export import OnnxNet, onnx_int8, to_onnx
 from .factorize import break_even, factorised, input_moments, spectrum
 from .prune import cubic, gradually, head_importance, heads, held, layer_drop, layers, least_important, magnitude, zeros
+from .quantize import baked, fake_quantised, int8, int8_embeddings, quantisation_aware
+from .share import shared
 
 __all__ = [
     "break_even", "factorised", "input_moments", "spectrum",
     "cubic", "gradually", "head_importance", "heads", "held", "layer_drop", "layers", "least_important", "magnitude",
     "zeros",
+    "baked", "fake_quantised", "int8", "int8_embeddings", "quantisation_aware", "OnnxNet", "onnx_int8", "to_onnx",
+    "shared",
 ]  # fmt: skip

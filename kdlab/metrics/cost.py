@@ -35,9 +35,10 @@ def nonzero(model: nn.Module) -> int:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """Every weight of the model by name, once where layers share it: its parameters, and what quantised layers pack
-    away, which `model.parameters()` leaves out."""
+    """Every weight of the model by name, once where layers share it: its parameters, and what quantised layers keep in
+    bytes or pack away, which `model.parameters()` leaves out."""
     found = dict(model.named_parameters())
+    found |= {name: buffer for name, buffer in model.named_buffers() if buffer.dtype == torch.int8}
     for name, layer in model.named_modules():
         if hasattr(layer, "in_features") and hasattr(layer, "_weight_bias"):  # torch.ao's quantised layers
             weight, bias = layer._weight_bias()

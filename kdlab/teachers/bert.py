@@ -55,7 +55,8 @@ def untrained(settings: dict, n_classes: int) -> text.Bert:
     """The net of a recipe before it has learned: what may learn are the updates, the pooler and the classifier."""
     net = text.pretrained(settings["net"], n_classes, seed=settings.get("seed", 0))
     if settings["rank"]:
-        low_rank.add(net, net.model.base_model.encoder, settings["rank"])
+        layers = next(part for part in net.model.base_model.modules() if isinstance(part, nn.ModuleList))
+        low_rank.add(net, layers, settings["rank"])
         for name, weight in net.named_parameters():
             if "pooler" in name or "classifier" in name:
                 weight.requires_grad_(True)

@@ -28,10 +28,7 @@ class Updated(nn.Module):
 
 
 def add(net: nn.Module, inside: nn.Module, rank: int) -> nn.Module:
-    """Freeze `net`, but for updates of every linear layer in its part `inside` and for what follows that part's name.
-
-    inside: the encoder. Changes `net` in place, and returns it.
-    """
+    """Freeze `net`, and give every linear layer in its part `inside` an update that learns. In place; returns `net`."""
     net.requires_grad_(False)
     for name, layer in list(inside.named_modules()):
         if isinstance(layer, nn.Linear):

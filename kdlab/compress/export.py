@@ -1,0 +1,119 @@
+"""A net as a file that runs without kdlab and without torch: ONNX, in floats or in bytes.
+
+    to_onnx(net, task.x_test[:4], "bert.onnx")
+    onnx_int8("bert.onnx", "bert-int8.onnx")
+    metrics.logits(OnnxNet("bert-int8.onnx"), task.x_test)
+"""
+
+import importlib
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdlab import machine, text
+
+from .quantize import baked
+
+Name = str | os.PathLike
+
+
+def to_onnx(model: nn.Module, x: Tensor, path: Name) -> Path:
+    """Write the net to an ONNX file of one input, "x", and one output, "logits"; returns its path.
+
+    x: an example of what it is given, at least two of them; any number may be given to the file. Where x is
+    token numbers (batch, tokens), of any length, too. A `text.Bert` makes its mask inside, from the padding.
+    Raises ValueError where x is too small or the net holds layers of torch.ao, which ONNX does not know.
+    """
+    for library in ("onnx", "onnxscript"):
+        _library(library)
+    words = not x.is_floating_point()
+    if x.dim() < 1 + words or len(x) < 2 or (words and x.shape[1] < 2):
+        raise ValueError(f"x must be an example of at least 2 cases{' of at least 2 tokens' if words else ''}, got the "
+                         f"shape {tuple(x.shape)}; of one alone the file would learn that there is never more")
+    for name, layer in model.named_modules():
+        if hasattr(layer, "_weight_bias"):
+            raise ValueError(f"{name} is a layer of torch.ao in bytes, which ONNX does not know; export the net as it "
+                             "was before, and give that file to onnx_int8")
+    model = baked(model).cpu()
+    if isinstance(model, text.Bert):
+        model.group = None
+    path, sizes = Path(path), {0: "batch", 1: "tokens"} if words else {0: "batch"}
+    with _quiet():
+        torch.onnx.export(model, (x.cpu(),), path, dynamo=True, dynamic_shapes=(sizes,), external_data=False,
+                          input_names=["x"], output_names=["logits"], verbose=False)
+    return path
+
+
+def onnx_int8(path: Name, out: Name, *, per: str = "channel") -> Path:
+    """Write an ONNX file's net in bytes, embeddings too, by onnxruntime's quantize_dynamic; returns the path of it.
+
+    Activations are rounded as they come. per: "channel" gives each output its own step, "tensor" one to each matrix.
+    """
+    if per not in ("channel", "tensor"):
+        raise ValueError(f"per is channel or tensor, got {per!r}")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no {path}; to_onnx writes one")
+    _library("onnx")
+    quantization = _library("onnxruntime.quantization")
+    with _quiet():
+        quantization.quantize_dynamic(Path(path), Path(out), weight_type=quantization.QuantType.QInt8,
+                                      per_channel=per == "channel")  # fmt: skip
+    return Path(out)
+
+
+class OnnxNet(nn.Module):
+    """An ONNX file of one input and one output as a net: (batch, …) → (batch, classes), computed by onnxruntime.
+
+    threads: default as `machine.thread_count`, set once and for all. It has no weights for torch and no gradient.
+    """
+
+    def __init__(self, path: Name, threads: int | None = None):
+        super().__init__()
+        runtime = _library("onnxruntime")
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no {path}; to_onnx writes one")
+        self.path, self.threads = Path(path), machine.thread_count(threads)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = self.threads, 3
+        self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._input, = (each.name for each in self._session.get_inputs())
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits, = self._session.run(None, {self._input: x.cpu().numpy()})
+        return torch.from_numpy(logits).to(x.device)
+
+    def costs(self) -> dict[str, int | None]:
+        """What `ruler.measure` asks a net's own word for: bytes and weights of the file. Nobody counts its products
+        or its memory from outside: None."""
+        onnx = _library("onnx")
+        kept = [onnx.numpy_helper.to_array(each) for each in onnx.load(self.path).graph.initializer]
+        weights = [each for each in kept if each.ndim and each.dtype.name in ("float32", "int8", "uint8")]
+        return {"parameters": sum(each.size for each in weights), "bytes": self.path.stat().st_size,
+                "nonzero": sum(int((each != 0).sum()) for each in weights), "multiply_adds": None, "memory": None}
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ModuleNotFoundError(f"ONNX files want {name}: pip install 'kdlab[deploy]'") from None
+
+
+class _quiet:
+    """Without the exporters' own reports, which are many lines of no use to the reader."""
+
+    def __enter__(self):
+        self._warned = warnings.catch_warnings()
+        self._warned.__enter__()
+        warnings.simplefilter("ignore")
+        self._before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *error):
+        logging.disable(self._before)
+        self._warned.__exit__(*error)

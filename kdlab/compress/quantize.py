@@ -1,0 +1,212 @@
+"""Fewer bits a number: weights rounded to a grid, nets that learn on the grid, and real bytes.
+
+    rounded = fake_quantised(net, bits=4)      # still floats, but of 15 values a row: what would 4 bits cost?
+    aware = quantisation_aware(net, bits=2)    # to be trained: rounds as it runs, its gradients go straight through
+    smaller = int8(int8_embeddings(net))       # a byte a weight, and products of bytes
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .surgery import copied, layers, put
+
+ROUNDED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # dimension 0 of their weight is the channel
+Names = str | Iterable[str]
+
+
+def levels(bits: int) -> int:
+    """The greatest whole number of the grid, 2^(bits-1) - 1: the grid has it, its opposite and all between, 0 too.
+
+    One value fewer than the bits could tell apart, so that the grid is the same on both sides of zero: 255 at 8 bits,
+    3 at 2 bits. As Q8BERT: Zafrir et al. 2019, arXiv:1910.06188, section 3.1.
+    """
+    if bits not in range(2, 9):
+        raise ValueError(f"bits must be a whole number from 2 to 8, got {bits!r}; a grid of one bit has no zero and "
+                         "wants another method (BinaryBERT, arXiv:2012.15701)")
+    return 2 ** (int(bits) - 1) - 1
+
+
+@torch.no_grad()
+def steps(weight: Tensor, bits: int, per: str = "channel", fit: str = "largest") -> Tensor:
+    """(channels,) the distance between two values of each channel's grid, > 0. weight: (channels, …).
+
+    per: "channel", a grid for each output or word, or "tensor", one for all of them.
+    fit: "largest", the grid reaches as far as the weight of the greatest size; "error", only to that share of it at
+    which the squared error of the rounding is least: what lies beyond is cut, and what lies within is told apart.
+
+    Jacob et al. 2018, arXiv:1712.05877, section 2.1.
+    """
+    for name, value, known in (("per", per, ("channel", "tensor")), ("fit", fit, ("largest", "error"))):
+        if value not in known:
+            raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}")
+    rows = weight.detach().float().reshape(len(weight) if per == "channel" else 1, -1)
+    step = rows.abs().amax(dim=1) / levels(bits)
+    step = step.clamp(min=1e-12)  # of a channel of zeros
+    if fit == "error":
+        shares = torch.linspace(1, 0.1, 19, device=rows.device)
+        errors = [(rounded(rows, share * step, bits) - rows).square().sum(dim=1) for share in shares]
+        step = step * shares[torch.stack(errors).argmin(dim=0)]
+    return step.expand(len(weight)).contiguous()
+
+
+def rounded(weight: Tensor, step: Tensor, bits: int) -> Tensor:
+    """The weight (channels, …) with each number put onto its channel's grid, by torch's own kernel.
+
+    Its gradient goes straight through, as if nothing had been rounded (Bengio, Léonard & Courville 2013,
+    arXiv:1308.3432, section 4), but for weights beyond the grid's ends, which get none (arXiv:1712.05877, section 3).
+    """
+    most, zero = levels(bits), torch.zeros_like(step, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight, step, zero, 0, -most, most)
+
+
+class Grid(nn.Module):
+    """A parametrization: weight → the same, rounded. The grid is laid once, over the weight that it is made with."""
+
+    def __init__(self, weight: Tensor, bits: int, per: str = "channel", fit: str = "largest"):
+        super().__init__()
+        self.bits = bits
+        self.register_buffer("step", steps(weight, bits, per, fit))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return rounded(weight, self.step, self.bits)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}"
+
+
+def quantisation_aware(model: nn.Module, bits: int, names: Names = "*", *, per: str = "channel", fit: str = "largest",
+                       but: Names = ()) -> nn.Module:
+    """A copy that learns what it will be: it runs on rounded weights, while the weights themselves move freely.
+
+    Train it like any other, then take `baked` of it. names, but: which of its linear, embedding and convolution
+    layers, as for `surgery.layers`; the biases stay as they are. bits (2 to 8), per, fit: as for `steps`.
+    Raises ValueError for a name that fits no layer, a layer that is rounded already or holds NaN, or odd bits.
+
+    Jacob et al. 2018, arXiv:1712.05877, section 3; of BERT, Q8BERT (arXiv:1910.06188), TernaryBERT (arXiv:2009.12812).
+    """
+    levels(bits)
+    model = copied(model)
+    for name, layer in layers(model, names, ROUNDED, but).items():
+        if parametrize.is_parametrized(layer):
+            raise ValueError(f"the weights of {name} are parametrised already ({', '.join(layer.parametrizations)}); "
+                             "was the net put on a grid before? baked(net) ends that")
+        if not layer.weight.isfinite().all():
+            raise ValueError(f"the weight of {name} holds NaN or infinity, which no grid reaches: did it diverge?")
+        parametrize.register_parametrization(layer, "weight", Grid(layer.weight, bits, per, fit))
+    return model
+
+
+def baked(model: nn.Module) -> nn.Module:
+    """A copy of a net of `quantisation_aware` as a plain net: the rounded weights in the place of the free ones."""
+    model = copied(model)
+    for layer in list(model.modules()):
+        if parametrize.is_parametrized(layer, "weight") and isinstance(layer.parametrizations.weight[0], Grid):
+            weight = layer.weight.detach().clone()
+            layer.__class__ = type(layer).__base__  # torch's remove_parametrizations would break the net given: a copy
+            del layer.parametrizations  # has the same class, and it takes the property away from that
+            layer.weight = nn.Parameter(weight)
+    return model
+
+
+def fake_quantised(model: nn.Module, bits: int, names: Names = "*", *, per: str = "channel", fit: str = "largest",
+                   but: Names = ()) -> nn.Module:
+    """A copy with rounded weights, which are still floats: it answers as a net of so many bits would, and is neither
+    smaller nor faster. Arguments and errors as for `quantisation_aware`."""
+    return baked(quantisation_aware(model, bits, names, per=per, fit=fit, but=but))
+
+
+# ---- real bytes
+
+
+class Int8Embedding(nn.Module):
+    """Rows of whole numbers in a byte each, and a step a row: looked up first, then made floats.
+
+    Its state_dict is two plain tensors, so that safetensors keeps it: weight (words, numbers) int8, step (words,).
+    """
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        step = steps(weight, 8)
+        self.register_buffer("weight", (weight.detach() / step[:, None]).round().to(torch.int8))
+        self.register_buffer("step", step)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight[x] * self.step[x][..., None]
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, {self.weight.shape[1]}, int8"
+
+
+def int8_embeddings(model: nn.Module, names: Names = "*", *, but: Names = ()) -> nn.Module:
+    """A copy whose embeddings keep a byte a number. What `int8` leaves in floats: of a small BERT, half of it.
+
+    A quarter of the bytes; not faster, since a look-up multiplies nothing. The rows no longer learn.
+    """
+    model = copied(model)
+    for name, layer in layers(model, names, nn.Embedding, but).items():
+        if layer.max_norm is not None:
+            raise ValueError(f"{name} shortens its rows as it looks them up (max_norm={layer.max_norm}), which rows of "
+                             "bytes cannot; leave it out with but=…")
+        put(model, name, Int8Embedding(layer.weight))
+    return model
+
+
+def int8(model: nn.Module, names: Names = "*", *, per: str = "tensor", but: Names = ()) -> nn.Module:
+    """A copy that keeps the weights of its linear layers in a byte each and multiplies bytes: smaller, and faster on a
+    processor that has instructions for it. Activations are rounded as they come, by their own range.
+
+    Embeddings stay in floats (`int8_embeddings`), as do biases, norms and softmax. per: "tensor" is the faster,
+    "channel" the more exact. It runs on the CPU, learns no more, and is kept by torch.save only; a file that runs
+    without torch is `export.onnx_int8`'s. By torch.ao's quantize_dynamic, or where torch has lost it by torchao.
+    nn.TransformerEncoderLayer wants torch.backends.mha.set_fastpath_enabled(False) before it runs in bytes.
+
+    Raises ModuleNotFoundError where neither is there, ValueError for a name that fits no layer or a net not on the CPU.
+    """
+    if per not in ("channel", "tensor"):
+        raise ValueError(f"per is channel or tensor, got {per!r}")
+    for name, weight in model.named_parameters():
+        if weight.device.type != "cpu":
+            raise ValueError(f"{name} is on {weight.device}, and products of bytes are the CPU's; use model.cpu()")
+    model = baked(model)
+    chosen = set(layers(model, names, nn.Linear, but))
+    with _quietly():
+        return (_by_torch if _has_torch_ao() else _by_torchao)(model, chosen, per)
+
+
+def _has_torch_ao() -> bool:
+    try:
+        from torch.ao.quantization import quantize_dynamic  # noqa: F401
+    except ImportError:  # torch says since 2.10 that it will go
+        return False
+    return torch.backends.quantized.engine != "none"
+
+
+def _by_torch(model: nn.Module, chosen: set[str], per: str) -> nn.Module:
+    from torch.ao import quantization as ao
+
+    how = ao.per_channel_dynamic_qconfig if per == "channel" else ao.default_dynamic_qconfig
+    return ao.quantize_dynamic(model, dict.fromkeys(chosen, how), inplace=True)
+
+
+def _by_torchao(model: nn.Module, chosen: set[str], per: str) -> nn.Module:
+    try:
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+    except ImportError:
+        raise ModuleNotFoundError(f"torch {torch.__version__} has no quantize_dynamic any more (torch.ao), and torchao "
+                                  "is not installed: pip install torchao; or use export.onnx_int8") from None
+    quantize_(model, Int8DynamicActivationInt8WeightConfig(), filter_fn=lambda _, name: name in chosen)  # per channel
+    return model
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without torch.ao's warnings that it will go: `int8` knows what to do then."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*(deprecat|torch.ao|TypedStorage|reduce_range).*")
+        yield

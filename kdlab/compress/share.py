@@ -1,0 +1,76 @@
+"""One layer's weights used in several layers: fewer parameters, as many operations.
+
+    albert = shared(net)             # one layer, used everywhere
+    pairs = shared(net, groups=3)    # of six layers: the first two are one, the next two, the last two
+"""
+
+import torch
+from torch import nn
+
+from .surgery import copied, layers
+
+LISTS = (nn.ModuleList, nn.Sequential)
+
+
+@torch.no_grad()
+def shared(model: nn.Module, groups: int = 1, name: str | None = None, *, start: str = "mean") -> nn.Module:
+    """A copy whose layers, run after run, are one layer used several times: kept once, counted once, and a gradient is
+    the sum of what every use asks for. It computes as much as before, and is wrong until it is trained again.
+
+    groups: into how many runs of neighbours the layers fall; 1, all are one; as many as layers, nothing changes.
+    name: of the ModuleList or Sequential that holds the layers; not needed where one alone holds layers that are alike.
+    start: the weights of a group are the mean of its layers', or those of its "first" layer.
+    Raises ValueError for groups that are too few or too many, and for layers whose weights differ in name or shape.
+
+    Lan et al. 2019 (ALBERT), arXiv:1909.11942, section 3.1; groups in its section 4.5 and in its published code.
+    """
+    if start not in ("mean", "first"):
+        raise ValueError(f"start is mean or first, got {start!r}")
+    model = copied(model)
+    name, held = _layers(model, name)
+    if groups not in range(1, len(held) + 1):
+        raise ValueError(f"groups must be a whole number from 1 to {len(held)}, the layers in {name}, got {groups!r}")
+    for run in torch.arange(len(held)).tensor_split(int(groups)):
+        members = [held[i] for i in run.tolist()]
+        if start == "mean":
+            _average(members)
+        for i in run.tolist():
+            held[i] = members[0]
+    return model
+
+
+def _layers(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
+    """The list of layers called `name`, or the only one whose layers are alike."""
+    if name is not None:
+        found = layers(model, name, LISTS)
+        if len(found) > 1:
+            raise ValueError(f"{name!r} fits {', '.join(found)}; share the layers of one after those of another")
+        (name, held), = found.items()
+        _check(name, held)
+        return name, held
+    there = {each: held for each, held in model.named_modules() if isinstance(held, LISTS)}
+    alike = {each: held for each, held in there.items() if len(held) > 1 and len({_shapes(one) for one in held}) == 1
+             and _shapes(held[0])}  # fmt: skip
+    if len(alike) != 1:
+        raise ValueError(f"name the list of layers to share: {len(alike)} of this model hold layers that are alike "
+                         f"({', '.join(alike or there) or 'it has no ModuleList or Sequential at all'})")
+    return next(iter(alike.items()))
+
+
+def _check(name: str, held: nn.Module) -> None:
+    for i, layer in enumerate(held):
+        odd = sorted(set(_shapes(held[0])) ^ set(_shapes(layer)))
+        if odd:
+            raise ValueError(f"the layers 0 and {i} of {name} cannot share their weights: {odd[0][0]} has the shape "
+                             f"{odd[0][1]} in one of them only; were heads or units cut out? share first, then cut")
+
+
+def _shapes(layer: nn.Module) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((name, tuple(value.shape)) for name, value in layer.state_dict().items())
+
+
+def _average(members: list[nn.Module]) -> None:
+    """Write the mean of the layers' weights into the first, in place."""
+    for values in zip(*(layer.state_dict().values() for layer in members), strict=True):
+        if values[0].is_floating_point():
+            values[0].copy_(torch.stack(values).mean(dim=0))
