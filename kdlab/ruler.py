@@ -13,9 +13,9 @@ from kdlab import machine, metrics, paper, store, text
 
 TOKENS = 16  # of the texts that are timed: about the mean of the glosses, so nothing is padded
 COLUMNS = {"parameters": ("parameters, M", 1e-6, 1), "nonzero": ("not zero, M", 1e-6, 1),
-           "bytes": ("on disk, MB", 1e-6, 1), "multiply_adds": ("multiply-adds a text, M", 1e-6, 0),
-           "ms_1": ("one text, ms", 1, 1), "ms_32": ("32 texts, ms", 1, 0),
-           "memory": ("memory for 32, MB", 1e-6, 1)}  # fmt: skip
+           "bytes": ("on disk, MB", 1e-6, 1), "multiply_adds": ("multiply-adds, M", 1e-6, 0),
+           "ms_1": ("1 text, ms", 1, 1), "ms_32": ("32 texts, ms", 1, 0),
+           "memory": ("memory, MB", 1e-6, 1)}  # fmt: skip
 
 
 def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, threads: int | None = None,
@@ -94,12 +94,10 @@ class Table:
 
     def _repr_html_(self) -> str:
         head, *lines = self.cells()
-        row = "<tr>{}</tr>".format
-        body = "".join(row("".join(f"<td style='text-align:{'right' if i else 'left'}'>{cell}</td>"
-                                   for i, cell in enumerate(line))) for line in lines)  # fmt: skip
-        heads = row("".join(f"<th style='text-align:{'right' if i else 'left'}'>{cell}</th>"
-                            for i, cell in enumerate(head)))  # fmt: skip
-        return f"<table><thead>{heads}</thead><tbody>{body}</tbody></table>"
+        body = "".join(_html(line, "td") for line in lines)
+        return (f"<table><thead>{_html(head, 'th')}</thead><tbody>{body}</tbody></table>"
+                f"<small>Operations of one text of {TOKENS} tokens; memory for 32 of them, beside the weights; below "
+                f"each number its share of the first row's; {self.rows[0]['threads']} thread(s).</small>")
 
     def __repr__(self) -> str:
         lines = self.cells()
@@ -107,6 +105,14 @@ class Table:
         return "\n".join("  ".join(cell.rjust(width) if i else cell.ljust(width)
                                    for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
                          for line in lines)  # fmt: skip
+
+
+def _html(line: list[str], tag: str) -> str:
+    """A line of the table; what stands in brackets goes below, and small."""
+    cells = [line[0], *(cell.replace(" (", "<br><small style='color:#777'>").replace(")", "</small>")
+                        for cell in line[1:])]  # fmt: skip
+    return "<tr>" + "".join(f"<{tag} style='text-align:{'right' if i else 'left'}; white-space:nowrap'>{cell}</{tag}>"
+                            for i, cell in enumerate(cells)) + "</tr>"  # fmt: skip
 
 
 def score(row: dict[str, Any]) -> str:

@@ -164,7 +164,7 @@ def test_rows_are_kept_by_notebook_and_size(tmp_path, monkeypatch):
 
 def test_the_table_shows_shares_of_its_first_row():
     row = {"name": "BERT", "parameters": 2e6, "nonzero": 2e6, "bytes": 8e6, "multiply_adds": 1e8, "ms_1": 4.0,
-           "ms_32": 50.0, "memory": 1e6, "scores": [80.0], "error": 1.0}  # fmt: skip
+           "ms_32": 50.0, "memory": 1e6, "scores": [80.0], "error": 1.0, "threads": 1}  # fmt: skip
     half = row | {"name": "half", "parameters": 1e6, "scores": [70.0, 72.0]}
     _, first, second = ruler.Table([row, half]).cells()
     assert first[1] == "2.0" and second[1] == "1.0 (50 %)"

@@ -639,6 +639,7 @@ def test_advance_while_it_plays_waits_for_the_worker():
     (lambda: panel(test=(TEST[0], TEST[1][:-1])), r"are as many each, got \[80, 79, 80\]"),
     (lambda: panel(teacher=TEST[2][:-1]), r"got \[80, 80, 79\]"),
     (lambda: widgets.Live(a_run(), TEST[:2], NAMES[:2]), "2 names for 3 classes"),
+    (lambda: panel(texts=["one", "two"]), "got 2 for 4"),
 ])  # fmt: skip
 def test_slips_are_named(make, said):
     with pytest.raises(ValueError, match=said):
@@ -690,3 +691,14 @@ def test_the_page_may_round_a_slider_to_its_steps_without_turning_the_knob(T):
         assert live.runs["A"].knobs.wanted()[name] == before
     live.controls["T"].value = T * 1.13 if T < 50 else T / 1.13  # one step
     assert live.runs["A"].knobs.wanted()["T"] != T
+
+
+def test_cases_that_are_texts_are_picked_by_what_they_say():
+    x = torch.randint(1, 20, (40, 5), generator=torch.Generator().manual_seed(0))
+    y, t = x[:, 0] % 3, torch.randn(40, 3)
+    run = a_run(lambda: models.bilstm(4, 4, n_words=20, n_classes=3), (x, y, t))
+    live = widgets.Live(run, (x, y), NAMES, teacher=t, shown=[3, 5], texts=["a dog", "a dog"])
+    live.advance(4)
+    assert run.number == 4 and live.case.options == ("a dog", "a dog")
+    shown = torch.tensor(live.bars.inputs["student"])
+    torch.testing.assert_close(shown, metrics.logits(run.student, x)[[3, 5]], rtol=1e-5, atol=1e-6)

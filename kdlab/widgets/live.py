@@ -37,18 +37,21 @@ class Live(w.VBox):
     test: (x, y), the cases on which students are measured while they train; a thousand or two are plenty.
     teacher: its logits of the test cases, (n, classes). alone: [(step, errors)] of a student to compare with, as
     `knobs.course` returns them. shown: numbers of the test cases whose soft targets are drawn.
+    texts: what those say, one for each of `shown`, where the cases are texts.
     A knob called bias, one value a class, is added to the student's logits wherever they are looked at here.
 
     In a notebook's kernel the buttons act while it stays free for other cells. Elsewhere, `advance(n)` takes steps.
     """
 
     def __init__(self, run: Run, test: tuple[Tensor, Tensor], names: list[str], *, teacher: Tensor | None = None,
-                 alone: list[tuple[int, float]] = (), shown: list[int] = (0, 1, 2, 3)):
-        self.runs = {"A": run}
+                 alone: list[tuple[int, float]] = (), shown: list[int] = (0, 1, 2, 3), texts: list[str] = ()):
+        self.runs, self.texts = {"A": run}, list(texts)
         self.x, self.y, self.names, self.teacher, self.shown = *test, list(names), teacher, list(shown)
         lengths = [len(part) for part in (self.x, self.y, teacher) if part is not None]
         if len(set(lengths)) > 1:
             raise ValueError(f"test cases, labels and teacher's logits of them are as many each, got {lengths}")
+        if self.texts and len(self.texts) != len(self.shown):
+            raise ValueError(f"texts are those of the cases in shown, got {len(self.texts)} for {len(self.shown)}")
         self._terms: dict[str, list[dict[str, Tensor]]] = {}  # of the steps since the last note, by run
         self._measured_at, self._cost, self._looks = -1e9, 0.0, 0  # looks come often at first
         self._counts: dict[str, int] = {}  # each run's last errors
@@ -102,18 +105,20 @@ class Live(w.VBox):
         self.bars = Bars(recipe="nets", inputs={**asked, "student": first}, labels=self.names, T=self._T(), y_max=1.0,
                          highlight=self.y[rows].tolist(), y_label="probability at T", title="soft targets",
                          layout=w.Layout(**half))  # fmt: skip
-        self.case = w.IntSlider(0, 0, len(self.shown) - 1, description="test case", style=WIDE,
-                                layout=w.Layout(width="100%"))  # fmt: skip
+        look = {"description": "test case", "style": WIDE, "layout": w.Layout(width="100%")}
+        self.case = w.Dropdown(options=self.texts, **look) if self.texts else \
+            w.IntSlider(0, 0, len(self.shown) - 1, **look)  # fmt: skip
         self.confusion = Matrix(torch.zeros(2, 2).int(), labels=self.names, hide_diagonal=True, title="taken for",
-                                y_label="class of the image", x_label="what the student says",
+                                y_label="class of the case", x_label="what the student says",
                                 layout=w.Layout(flex="0 0 470px"))  # fmt: skip
         self.image = None
         if self.x.dim() == 4 and self.x.shape[1] == 1:
             self.image = Digit(self.x[rows], size=130, layout=w.Layout(flex="0 0 auto"))
-        for source, name, target in [(self.case, "index", self.bars), (self.case, "index", self.image),
-                                     (self.controls.get("T"), "T", self.bars)]:
+        case, T = (self.case, "index" if self.texts else "value"), (self.controls.get("T"), "value")
+        for (source, of), target, name in [(case, self.bars, "index"), (case, self.image, "index"),
+                                           (T, self.bars, "T")]:
             if source is not None and target is not None:
-                w.jslink((source, "value"), (target, name))
+                w.jslink((source, of), (target, name))
 
     def _rows(self) -> list[w.Widget]:
         line = {"align_items": "center", "flex_flow": "row wrap", "grid_gap": "6px 10px"}
@@ -332,7 +337,7 @@ class Live(w.VBox):
         return self.runs["A"].knobs.wanted().get("T", 1.0)
 
     def _speed(self, steps: int) -> None:
-        """Images a second, a running mean over about ten chunks."""
+        """Cases a second, a running mean over about ten chunks."""
         now = time.perf_counter()
         if steps and self.player.state == "playing":
             rate = steps * self.runs["A"].training.batch_size / (now - self._drawn_at)
@@ -344,7 +349,7 @@ class Live(w.VBox):
         run, state = self.runs[self.active.value], self.player.state
         wanted = " · ".join(f"{name} = {value:.4g}" for name, value in run.knobs.wanted().items()
                             if not isinstance(value, list))  # fmt: skip
-        speed = f" · {self._rate:,.0f} images/s" if state == "playing" else ""
+        speed = f" · {self._rate:,.0f} {'texts' if self.texts else 'images'}/s" if state == "playing" else ""
         self._said = note or ("" if state == "playing" else self._said)
         self.pulse.problem = play.told(self.player.error) if self.player.error else ""
         words = f"<b>{html.escape(state)}</b> · step {run.number:,} · {wanted}{speed}"
