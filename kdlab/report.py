@@ -64,6 +64,7 @@ COURSE = [
     ("09", "The ruler", "09_the_ruler", "A BERT half the size and twice as fast: half of what, and when?"),
     ("10", "Prune", "10_prune", "What can go from a BERT, and is it then smaller and faster, or only emptier?"),
     ("11", "Factorise", "11_factorise", "Two thin matrices for one: does that save room, or time, or both?"),
+    ("12", "Distil", "12_distil", "What can a smaller net learn of BERT: from its answers, or from its insides?"),
     ("13", "Share", "13_share", "Can one layer do the work of six?"),
     ("14", "Quantise", "14_quantise", "How many bits does a weight need; when are fewer smaller, and faster?"),
 ]
