@@ -67,6 +67,8 @@ COURSE = [
     ("12", "Distil", "12_distil", "What can a smaller net learn of BERT: from its answers, or from its insides?"),
     ("13", "Share", "13_share", "Can one layer do the work of six?"),
     ("14", "Quantise", "14_quantise", "How many bits does a weight need; when are fewer smaller, and faster?"),
+    ("15", "Pre-train or downstream", "15_pretrain_or_downstream",
+     "Compress once, before any task, or once for each task, after?"),
 ]
 
 

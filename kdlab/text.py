@@ -6,8 +6,10 @@
 """
 
 import contextlib
+import copy
+import fnmatch
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +93,25 @@ def read(name: str = "glosses", n_train: int | None = None, n_dev: int | None = 
     return Task(**made, classes=texts.classes, texts_test=chosen)
 
 
+def only(task: Task, classes: str | Iterable[str]) -> Task:
+    """A smaller task: the texts of some classes of `task`, which are counted anew from 0, in their order there.
+
+    classes: names, which may hold * and ?, such as "noun.*". Raises ValueError where a name fits no class.
+    """
+    wanted = [classes] if isinstance(classes, str) else list(classes)
+    if odd := [name for name in wanted if not fnmatch.filter(task.classes, name)]:
+        raise ValueError(f"no class is called {odd[0]!r}; there are such as {', '.join(task.classes[:4])}")
+    kept = [i for i, name in enumerate(task.classes) if any(fnmatch.fnmatch(name, each) for each in wanted)]
+    new, made = torch.full((len(task.classes),), -1), {}
+    new[kept] = torch.arange(len(kept))
+    for part in ("train", "dev", "test"):
+        x, y = getattr(task, f"x_{part}"), new.to(task.y_train.device)[getattr(task, f"y_{part}")]
+        made |= {f"x_{part}": x[y >= 0], f"y_{part}": y[y >= 0]}
+        last = (y >= 0).tolist()  # of the test part, in the end
+    texts = [each for each, stays in zip(task.texts_test, last, strict=True) if stays]
+    return Task(**made, classes=tuple(task.classes[i] for i in kept), texts_test=texts)
+
+
 def encoded(texts: list[str], cut: Any = None, longest: int = LONGEST) -> Tensor:
     """(n, tokens of the longest) int64 token numbers of `texts`, each within [CLS] … [SEP], padded at the end.
 
@@ -128,6 +149,21 @@ def untrained(n_classes: int = 45, *, layers: int = 2, width: int = 128, heads: 
                "intermediate_size": 4 * width, "vocab_size": transformers.AutoConfig.from_pretrained(where).vocab_size}
         config = transformers.BertConfig(**own | settings)
         return Bert(transformers.BertForSequenceClassification(config)).to(machine.device()).eval()
+
+
+def classifier(net: Bert, n_classes: int, *, seed: int = 0) -> Bert:
+    """A copy of `net` for another task: its last layer is a new one of `n_classes`, drawn by `seed`, all else stays.
+
+    net: pretrained, fine-tuned or compressed; its model's last layer is called classifier, as in transformers'.
+    """
+    net = copy.deepcopy(net).requires_grad_(True).eval()
+    before = net.model.classifier
+    with randomness.for_a_while(seed):
+        last = nn.Linear(before.in_features, n_classes).to(before.weight)
+        nn.init.normal_(last.weight, std=net.model.config.initializer_range)
+    nn.init.zeros_(last.bias)
+    net.model.classifier, net.model.num_labels, net.model.config.num_labels = last, n_classes, n_classes
+    return net
 
 
 def narrow_words(net: Bert, width: int) -> Tensor:

@@ -164,3 +164,29 @@ def test_fine_tuning_is_kept_and_not_done_twice(task, tmp_path, monkeypatch):
     again = bert.fine_tuned(task, **changed)
     assert torch.equal(metrics.logits(first, task.x_test), metrics.logits(again, task.x_test))
     assert len(store.entries()) == 1
+
+
+def test_only_keeps_the_texts_of_some_classes_and_counts_these_anew(task):
+    nouns = text.only(task, "noun.*")
+    assert nouns.classes == tuple(name for name in task.classes if name.startswith("noun."))
+    for part in ("train", "dev", "test"):
+        y, mine = getattr(task, f"y_{part}"), getattr(nouns, f"y_{part}")
+        chosen = [i for i, c in enumerate(y.tolist()) if task.classes[c].startswith("noun.")]
+        assert [nouns.classes[c] for c in mine.tolist()] == [task.classes[y[i]] for i in chosen]
+        assert torch.equal(getattr(nouns, f"x_{part}"), getattr(task, f"x_{part}")[chosen])
+    assert nouns.texts_test == [task.texts_test[i] for i, c in enumerate(task.y_test.tolist())
+                                if task.classes[c].startswith("noun.")]  # fmt: skip
+    with pytest.raises(ValueError, match=r"'noun\.dogs'"):
+        text.only(task, ["verb.*", "noun.dogs"])
+
+
+def test_a_new_classifier_stands_on_the_same_encoder_and_leaves_the_net_alone():
+    net, x = small(), words(4, 6)
+    other = text.classifier(net, 7, seed=1)
+    with torch.no_grad():
+        assert other(x).shape == (4, 7) and net(x).shape == (4, 5)
+    assert torch.equal(other.model.bert.pooler.dense.weight, net.model.bert.pooler.dense.weight)
+    assert other.model.bert.pooler.dense.weight is not net.model.bert.pooler.dense.weight
+    assert torch.equal(other.model.classifier.weight, text.classifier(net, 7, seed=1).model.classifier.weight)
+    assert not torch.equal(other.model.classifier.weight, text.classifier(net, 7, seed=2).model.classifier.weight)
+    assert other.model.config.num_labels == 7 and net.model.config.num_labels == 5
