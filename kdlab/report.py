@@ -62,6 +62,8 @@ COURSE = [
     ("07", "Specialists", "07_specialists", "Experts for what looks alike: their gain, and one net of them? (§5–§8)"),
     ("08", "Regularisers", "08_regularisers", "Is 3 % of the data enough, with soft targets? (§6)"),
     ("09", "The ruler", "09_the_ruler", "A BERT half the size and twice as fast: half of what, and when?"),
+    ("13", "Share", "13_share", "Can one layer do the work of six?"),
+    ("14", "Quantise", "14_quantise", "How many bits does a weight need; when are fewer smaller, and faster?"),
 ]
 
 

@@ -47,6 +47,8 @@ def kept(curves):
         (lambda: widgets.hot_limit(LOGITS[0], LOGITS[1], NAMES), {"bars.T"}),
         (lambda: widgets.ensemble(LOGITS, NAMES), {"bars.T", "bars.log_y"}),
         (lambda: widgets.runs([1, 10, 100], {"test": LOGITS}, ["1 %", "3 %"], stop=[10, 1], start=1), {"curves.index"}),
+        (lambda: widgets.grids([-1, 0, 1], {"rounded": LOGITS}, [8, 2], {"per tensor": [90, 5]}),
+         {"histogram.index", "score.index"}),
     ],
 )  # fmt: skip
 def test_every_control_drives_its_pieces_in_the_browser(panel, linked):
@@ -54,6 +56,13 @@ def test_every_control_drives_its_pieces_in_the_browser(panel, linked):
     names = {piece: name for name, piece in panel.pieces.items()}
     assert {f"{names[link.target[0]]}.{link.target[1]}" for link in panel.links} == linked
     assert all(link.source[0] in panel.controls.values() for link in panel.links)
+
+
+def test_the_score_at_a_number_of_bits_stands_over_that_number_whichever_way_the_slider_goes():
+    panel = widgets.grids([-1, 0, 1], {"rounded": LOGITS}, [8, 2], {"per tensor": [90, 5]})
+    score, histogram = panel.pieces["score"], panel.pieces["histogram"]
+    assert score.inputs == {"x": [2, 8], "per tensor": [[5, 90], [5, 90]], "stop": [8, 2]}
+    assert histogram.inputs["rounded"][0] == [2, 1, 0.5] and histogram.log_y
 
 
 def test_a_cell_of_the_similarity_shows_the_images_that_carry_most_of_the_other_class():
@@ -110,6 +119,8 @@ def test_parts_of_an_utterance_that_do_not_fit_are_named(part, wrong, said):
         (lambda: widgets.two_terms(LOGITS, LOGITS, [0, 3], NAMES), "from 0 to 2"),
         (lambda: widgets.two_terms(LOGITS, LOGITS, [0, 1], NAMES, alpha=2), "alpha"),
         (lambda: widgets.runs([1, 10], {"test": LOGITS}, ["a", "b"]), r"2 runs of 2 points are wanted, .*\(2, 3\)"),
+        (lambda: widgets.grids([1, 2], {"a": LOGITS}, [8, 2], {}), r"2 numbers of bits in 2 bins .*\(2, 3\)"),
+        (lambda: widgets.grids([1, 2, 3], {"a": LOGITS}, [8, 2], {"b": [1]}), "a score for each of 2 .*'b': 1"),
         (lambda: widgets.Digit(IMAGES * 3 - 1), "normalised"),
         (lambda: widgets.Digit(IMAGES, captions=["one"]), "2 captions, got 1"),
         (lambda: widgets.Matrix(), "needs values"),

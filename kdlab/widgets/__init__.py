@@ -19,11 +19,11 @@ from .panels import (
     two_terms,
 )
 from .pieces import Bars, Curves, Digit, Matrix
-from .runs import runs
+from .runs import grids, runs
 from .sound import Sound, listen
 
 __all__ = [
     "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel", "Sound",
-    "ensemble", "gradient_size", "hot_limit", "listen", "microscope", "omitted", "pad", "runs", "similarity",
+    "ensemble", "gradient_size", "grids", "hot_limit", "listen", "microscope", "omitted", "pad", "runs", "similarity",
     "specialists", "temperature", "two_terms",
 ]  # fmt: skip

@@ -1,9 +1,10 @@
-"""Learning curves that were computed before, a slider to pick among them."""
+"""Curves that were computed before, a slider to pick among them."""
 
 import math
 from typing import Any
 
 import ipywidgets as w
+import numpy as np
 
 from .panels import WIDE, Panel
 from .pieces import Curves, array
@@ -28,3 +29,27 @@ def runs(x: Any, curves: dict[str, Any], names: list[str], stop: Any = None, sta
     slider = w.SelectionSlider(options=list(names), index=start, description=what, style=WIDE,
                                layout=w.Layout(width="100%"))  # fmt: skip
     return Panel({"index": slider}, {"curves": picture}, [[picture]])
+
+
+def grids(x: Any, counts: dict[str, Any], bits: list[int], scores: dict[str, Any], start: int = 0) -> Panel:
+    """A histogram of weights on the grids of ever fewer bits, above the scores of nets with so many bits.
+
+    x: (bins,) the middles of the bins. counts: name → (bits, bins) weights in each bin, drawn on a log axis where
+    an empty bin counts a half. bits: what the slider offers. scores: name → (bits,). start: the place in `bits` to
+    begin with.
+    """
+    rows = {name: np.maximum(array(each), 0.5) for name, each in counts.items()}
+    same = {name: np.tile(array(each), (len(bits), 1)) for name, each in scores.items()}
+    if odd := {name: each.shape for name, each in rows.items() if each.shape != (len(bits), len(x))}:
+        raise ValueError(f"counts for {len(bits)} numbers of bits in {len(x)} bins are wanted, got {odd}")
+    if odd := {name: each.shape[1] for name, each in same.items() if each.shape[1] != len(bits)}:
+        raise ValueError(f"a score for each of {len(bits)} numbers of bits is wanted, got {odd}")
+    wide = {"index": start, "layout": w.Layout(width="100%")}
+    histogram = Curves(recipe="runs", inputs={"x": x, **rows}, log_y=True, y_min=0.5, x_label="weight",
+                       x_name="weight", y_label="weights", height=300, **wide)
+    upward = {name: each[:, np.argsort(bits)] for name, each in same.items()}  # an axis wants growing numbers
+    score = Curves(recipe="runs", inputs={"x": sorted(bits), **upward, "stop": bits}, y_min=0, y_max=100,
+                   x_label="bits", x_name="bits", y_label="right, per cent", height=260, **wide)
+    slider = w.SelectionSlider(options=[str(each) for each in bits], index=start, description="bits", style=WIDE,
+                               layout=w.Layout(width="100%"))  # fmt: skip
+    return Panel({"index": slider}, {"histogram": histogram, "score": score}, [[histogram], [score]])
