@@ -64,6 +64,7 @@ COURSE = [
     ("09", "The ruler", "09_the_ruler", "A BERT half the size and twice as fast: half of what, and when?"),
     ("13", "Share", "13_share", "Can one layer do the work of six?"),
     ("14", "Quantise", "14_quantise", "How many bits does a weight need; when are fewer smaller, and faster?"),
+    ("16", "Together", "16_together", "Several ways on one net: do what they save and what they lose add up?"),
 ]
 
 

@@ -21,9 +21,10 @@ from .panels import (
 from .pieces import Bars, Curves, Digit, Matrix
 from .runs import grids, runs
 from .sound import Sound, listen
+from .stack import Points, Stack
 
 __all__ = [
-    "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel", "Sound",
+    "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel", "Points", "Sound", "Stack",
     "ensemble", "gradient_size", "grids", "hot_limit", "listen", "microscope", "omitted", "pad", "runs", "similarity",
     "specialists", "temperature", "two_terms",
 ]  # fmt: skip
