@@ -22,16 +22,16 @@ def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, th
             scores: Sequence[float] | None = None) -> dict[str, Any]:
     """A row: what `net` costs, each thing by itself, and the per cent of the test texts that it gets right.
 
-    net: (batch, tokens) token numbers → logits. scores: of several seeds' nets, where there are some; this one is
-    then the one whose costs are measured, and is not asked again. A net that does not compute in torch may have its own
-    word on its costs, net.costs(), with None for what nobody counts.
+    net: (batch, tokens) token numbers → logits. scores: on these test texts, where they are known, of one net or of
+    several seeds' nets; `net` is then the one whose costs are measured, and is not asked again. A net that does not
+    compute in torch may have its own word on its costs, net.costs(), with None for what nobody counts.
     """
     one, many = sample(task, 1), sample(task, 32)
     times = [metrics.latency(net, x, repeats=repeats, threads=threads) for x in (one, many)]
-    error = None
     if scores is None:
-        score, error = metrics.accuracy(metrics.logits(net, task.x_test, 64), task.y_test)
-        scores = [score]
+        scores = [metrics.accuracy(metrics.logits(net, task.x_test, 64), task.y_test)[0]]
+    share = scores[0] / 100
+    error = 100 * (share * (1 - share) / len(task.y_test)) ** 0.5 if len(scores) == 1 else None
     return {"name": name, "parameters": metrics.parameters(net), "nonzero": metrics.nonzero(net),
             "bytes": metrics.disk_bytes(net), "multiply_adds": metrics.multiply_adds(net, one),
             "ms_1": times[0].median, "ms_32": times[1].median, "memory": metrics.memory(net, many),

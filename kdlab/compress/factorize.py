@@ -110,9 +110,10 @@ def directions(layer: Layer, moment: Tensor | None = None) -> tuple[Tensor, Tens
             matrix = matrix * (moment + ridge).sqrt()
         else:
             matrix = matrix @ torch.linalg.cholesky(moment + ridge * torch.eye(n).to(moment))
-    if matrix.shape[1] > 8 * matrix.shape[0]:  # the same directions, from a small matrix
-        matrix = torch.linalg.qr(matrix.T, mode="r").R.T
-    up, values, _ = torch.linalg.svd(matrix, full_matrices=False)
+    with machine.threads():
+        if matrix.shape[1] > 8 * matrix.shape[0]:  # the same directions, from a small matrix
+            matrix = torch.linalg.qr(matrix.T, mode="r").R.T
+        up, values, _ = torch.linalg.svd(matrix, full_matrices=False)
     return up, values
 
 

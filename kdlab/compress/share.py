@@ -13,13 +13,14 @@ LISTS = (nn.ModuleList, nn.Sequential)
 
 
 @torch.no_grad()
-def shared(model: nn.Module, groups: int = 1, name: str | None = None, *, start: str = "mean") -> nn.Module:
+def shared(model: nn.Module, groups: int = 1, name: str | None = None, *, start: str = "first") -> nn.Module:
     """A copy whose layers, run after run, are one layer used several times: kept once, counted once, and a gradient is
     the sum of what every use asks for. It computes as much as before, and is wrong until it is trained again.
 
     groups: into how many runs of neighbours the layers fall; 1, all are one; as many as layers, nothing changes.
     name: of the ModuleList or Sequential that holds the layers; not needed where one alone holds layers that are alike.
-    start: the weights of a group are the mean of its layers', or those of its "first" layer.
+    start: a group begins with the weights of its "first" layer, or with the "mean" of its layers', which is worse where
+    they learned apart: the units of two layers have nothing to do with each other, so their mean is no layer.
     Raises ValueError for groups that are too few or too many, and for layers whose weights differ in name or shape.
 
     Lan et al. 2019 (ALBERT), arXiv:1909.11942, section 3.1; groups in its section 4.5 and in its published code.
