@@ -205,7 +205,7 @@ def signed(values: Mapping[tuple[str, str], tuple[float, float]], names: Sequenc
         table[i, j] = value
         ax.text(j, i, f"{value:+.1f}\n± {error:.1f}", ha="center", va="center", fontsize=9,
                 fontweight="bold" if abs(value) > 2 * error else "normal")
-    most = np.nanmax(np.abs(table)) * 1.6  # so that black figures are read on every colour
+    most = np.nanmax(np.abs(table)) * 1.6 or 1  # so that black figures are read on every colour
     drawn = ax.imshow(table[1:, :-1], cmap="PuOr", vmin=-most, vmax=most, aspect="auto",
                       extent=(-0.5, len(names) - 1.5, len(names) - 0.5, 0.5))  # fmt: skip
     ax.figure.colorbar(drawn, ax=ax, label=label)

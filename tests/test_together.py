@@ -131,7 +131,8 @@ def test_independent_chances_multiply_and_so_the_losses_do_not_quite_add():
 def test_the_errors_are_those_of_the_bootstrap():
     rng = torch.Generator().manual_seed(0)
     base = torch.rand(400, generator=rng) < 0.9
-    right = {each: base & (torch.rand(400, generator=rng) < p) for each, p in ((NONE, 1), (A, 0.9), (B, 0.8), (AB, 0.7))}
+    chances = {NONE: 1, A: 0.9, B: 0.8, AB: 0.7}
+    right = {each: base & (torch.rand(400, generator=rng) < p) for each, p in chances.items()}
     drawn = [torch.randint(400, (400,), generator=rng) for _ in range(1_500)]
     for of in (compress.excess, compress.ratio_excess):
         again = torch.tensor([of({each: values[i] for each, values in right.items()}, "ab").value for i in drawn])

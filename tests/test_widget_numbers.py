@@ -327,9 +327,10 @@ def test_the_front_is_that_of_the_figure_and_every_point_is_drawn(page):
                                               zip(names, costs[index], score, strict=True)})  # fmt: skip
         assert page.locator(".kd-dots circle").count() == 16
         assert page.locator(".kd-dots .kd-latest").count() == 1
-        places = page.evaluate("[...el.querySelectorAll('.kd-dots circle')].map((c) => [+c.getAttribute('cx'), +c.getAttribute('cy')])")
-        x, y = torch.tensor(places, dtype=torch.float64).T
-        by_name = page.evaluate("[...el.querySelectorAll('.kd-dots title')].map((t) => +t.textContent.split(':')[0].split(' ')[1])")
+        drawn = page.evaluate("""[...el.querySelectorAll('.kd-dots circle')].map((c) =>
+            [+c.getAttribute('cx'), +c.getAttribute('cy'), +c.textContent.match(/net (\\d+)/)[1]])""")
+        x, y, by_name = torch.tensor(drawn, dtype=torch.float64).T
+        by_name = by_name.long()
         assert torch.corrcoef(torch.stack([x, costs[index, by_name].double().log()]))[0, 1] > 0.9999
         assert torch.corrcoef(torch.stack([y, -score[by_name].double()]))[0, 1] > 0.9999
     page.evaluate("model.set('inputs', { costs: [[], [], []], score: [] })")

@@ -1,7 +1,7 @@
 """Pictures that follow a slider in the browser, without Python in between.
 
 `pieces` draws (Bars, Curves, Matrix, Digit); `panels` puts sliders above pieces; `live` trains under them; `pad` takes
-a drawing. Formulas live in js/math.js and are tested against torch.
+a drawing; `stack` asks for a net for each set of ticks. Formulas live in js/math.js and are tested against torch.
 """
 
 from .live import Live
