@@ -11,7 +11,7 @@ SECTIONS = {"2": "Distillation", "2.1": "Matching logits", "3": "MNIST", "4": "S
             "5": "Specialists", "6": "Soft targets as regularisers",
             "6.1": "Specialists that keep every class", "8": "Specialists in one net"}  # fmt: skip
 POST = {"prune": "Pruning", "factorise": "Factorising", "distil": "Distilling", "share": "Sharing weights",
-        "quantise": "Quantising"}  # fmt: skip
+        "quantise": "Quantising", "together": "Together"}  # fmt: skip
 COLOURS = {"confirmed": "#00795a", "partly": "#8a6100", "not": "#b03a00", "not judged": "#555", "not yet run": "#555"}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }

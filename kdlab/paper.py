@@ -146,6 +146,9 @@ BERT = [
     Claim("quantise-bits", "quantise", "8 bits a number (Q8BERT)", 75, "per cent fewer bytes on disk",
           (70, UP_TO_100), (30, UP_TO_100)),
     Claim("quantise-score", "quantise", "… for nothing", 0, "points of accuracy lost", (-1, 0.5), (-1, 1)),
+    Claim("stack-sum", "together", "left open: do the losses of four ways on one net add up?", None,
+          "points lost beyond the sum of what each loses alone"),
+    Claim("stack-kept", "together", "left open: what is left of the score under all four?", None, _KEPT),
 ]  # fmt: skip
 CLAIMS = HINTON + BERT
 

@@ -194,6 +194,26 @@ def heat(values: Sequence[Sequence[float]], rows: Sequence, columns: Sequence, y
     return ax
 
 
+def signed(values: Mapping[tuple[str, str], tuple[float, float]], names: Sequence[str], label: str = "",
+           ax: Axes | None = None) -> Axes:  # fmt: skip
+    """A number and its standard error for each pair of names, as colours from 0 to either side; bold where it is
+    further from 0 than two errors."""
+    ax = _axes(ax, 1.9 + 1.05 * len(names), 1.2 + 0.75 * len(names))
+    table = np.full((len(names), len(names)), np.nan)
+    for (a, b), (value, error) in values.items():
+        i, j = sorted((names.index(a), names.index(b)), reverse=True)
+        table[i, j] = value
+        ax.text(j, i, f"{value:+.1f}\n± {error:.1f}", ha="center", va="center", fontsize=9,
+                fontweight="bold" if abs(value) > 2 * error else "normal")
+    most = np.nanmax(np.abs(table)) * 1.6 or 1  # so that black figures are read on every colour
+    drawn = ax.imshow(table[1:, :-1], cmap="PuOr", vmin=-most, vmax=most, aspect="auto",
+                      extent=(-0.5, len(names) - 1.5, len(names) - 0.5, 0.5))  # fmt: skip
+    ax.figure.colorbar(drawn, ax=ax, label=label)
+    ax.set(xticks=range(len(names) - 1), xticklabels=names[:-1], yticks=range(1, len(names)), yticklabels=names[1:])
+    ax.grid(visible=False)
+    return ax
+
+
 def tradeoff(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
     """Name → (cost, score) as dots on a logarithmic axis of costs. A line joins the front: those that no other beats
     in one without losing in the other."""

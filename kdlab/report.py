@@ -69,6 +69,7 @@ COURSE = [
     ("14", "Quantise", "14_quantise", "How many bits does a weight need; when are fewer smaller, and faster?"),
     ("15", "Pre-train or downstream", "15_pretrain_or_downstream",
      "Compress once, before any task, or once for each task, after?"),
+    ("16", "Together", "16_together", "Several ways on one net: do what they save and what they lose add up?"),
 ]
 
 

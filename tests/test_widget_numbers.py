@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdlab import joint, metrics, omitted, specialists, widgets
+from kdlab import joint, metrics, omitted, plots, specialists, widgets
 from kdlab.widgets.pieces import JS, RECIPES
 
 pytestmark = [
@@ -314,6 +314,27 @@ def test_runs_follow_their_slider_and_the_line_stands_where_each_is_to_stop(page
     assert [(s["name"], s["first"], s["last"]) for s in now["series"]] == [
         ("hard, test", 4, 6), ("hard, own", 1, 3), ("soft, test", 6, 7)]  # fmt: skip
     assert page.evaluate("el.querySelector('canvas').toDataURL()") != before
+
+
+def test_the_front_is_that_of_the_figure_and_every_point_is_drawn(page):
+    rng = torch.Generator().manual_seed(0)
+    costs, score = 1 + 99 * torch.rand(3, 16, generator=rng), 50 + 50 * torch.rand(16, generator=rng)
+    names, kinds = [f"net {i}" for i in range(16)], ["MB", "ms", "millions"]
+    mount(page, widgets.Points(inputs={"costs": costs, "score": score}, labels=names, costs=kinds, current=3, now="me"))
+    for index in range(3):
+        found = turn(page, "index", index)
+        assert found["front"] == plots.front({name: (float(c), float(s)) for name, c, s in
+                                              zip(names, costs[index], score, strict=True)})  # fmt: skip
+        assert page.locator(".kd-dots circle").count() == 16
+        assert page.locator(".kd-dots .kd-latest").count() == 1
+        drawn = page.evaluate("""[...el.querySelectorAll('.kd-dots circle')].map((c) =>
+            [+c.getAttribute('cx'), +c.getAttribute('cy'), +c.textContent.match(/net (\\d+)/)[1]])""")
+        x, y, by_name = torch.tensor(drawn, dtype=torch.float64).T
+        by_name = by_name.long()
+        assert torch.corrcoef(torch.stack([x, costs[index, by_name].double().log()]))[0, 1] > 0.9999
+        assert torch.corrcoef(torch.stack([y, -score[by_name].double()]))[0, 1] > 0.9999
+    page.evaluate("model.set('inputs', { costs: [[], [], []], score: [] })")
+    assert shown(page)["n"] == 0 and page.locator(".kd-dots circle").count() == 0
 
 
 def test_the_log_axis_has_room_for_every_curve(page):

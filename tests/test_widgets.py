@@ -206,3 +206,77 @@ def test_eq_5s_panel_wants_an_answer_of_every_specialist_to_every_image():
     for wrong in ((2, 3, 4), (1, 4, 4), (2, 4, 5)):
         with pytest.raises(ValueError, match=r"answers \(specialists, images, classes \+ dustbin\)"):
             widgets.specialists(z, torch.randn(*wrong), clusters, [0, 1, 2, 3], names)
+
+
+# ---- the stack
+
+
+def asked(score=90.0):
+    """A measure that remembers what it was asked, and what stacking costs and saves in a world of its own."""
+    orders = []
+
+    def measure(order):
+        orders.append(order)
+        if "bytes" in order[:-1]:
+            raise ValueError("bytes must be the last")
+        return {"scores": [score - 3.0 * len(order)], "bytes": 9e7 / 2 ** len(order), "ms_32": 100.0 / (1 + len(order)),
+                "multiply_adds": 1.7e8}  # fmt: skip
+
+    return measure, orders
+
+
+def test_ticking_adds_a_point_and_the_order_of_ticking_is_the_order_of_stacking():
+    measure, orders = asked()
+    panel = widgets.Stack({"layers": "3 of 6 layers", "heads": "half of the heads"}, measure)
+    assert panel.points.labels == ["the whole net"] and orders == [()]
+    panel.boxes["heads"].value = True
+    panel.boxes["layers"].value = True
+    assert panel.order == ("heads", "layers") and panel.points.now == "1 heads → 2 layers"
+    assert panel.points.labels == ["the whole net", "1 heads", "1 heads → 2 layers"] and panel.points.current == 2
+    assert panel.points.inputs["score"] == [90, 87, 84]
+    assert panel.points.inputs["costs"][0] == [90, 45, 22.5] and len(panel.points.inputs["costs"]) == 3
+    assert panel.points.title.startswith("1 heads → 2 layers: 84.0 % right, 22.5 on disk, MB (25%)")
+    panel.boxes["heads"].value = False
+    panel.boxes["heads"].value = True
+    assert panel.order == ("layers", "heads"), "ticked again, it comes last"
+    assert orders == [(), ("heads",), ("heads", "layers"), ("layers",), ("layers", "heads")]
+
+
+def test_a_stack_that_was_measured_or_is_known_is_not_measured_again():
+    measure, orders = asked()
+    known = {order: measure(order) for order in ((), ("heads",))}
+    orders.clear()
+    panel = widgets.Stack({"layers": "", "heads": ""}, measure, known, seen=[("heads",)])
+    assert panel.points.labels == ["1 heads", "the whole net"] and not orders
+    for _ in range(2):
+        panel.boxes["heads"].value = True
+        panel.boxes["heads"].value = False
+        panel.boxes["layers"].value = True
+        panel.boxes["layers"].value = False
+    assert orders == [("layers",)] and len(panel.points.labels) == 3
+
+
+def test_a_stack_that_cannot_be_says_why_and_adds_no_point():
+    measure, _ = asked()
+    panel = widgets.Stack({"layers": "", "bytes": ""}, measure)
+    panel.boxes["bytes"].value = True
+    panel.boxes["layers"].value = True
+    assert panel.points.title == "There is no 1 bytes → 2 layers: bytes must be the last"
+    assert panel.points.current == -1 and len(panel.points.labels) == 2
+    panel.boxes["bytes"].value = False
+    assert panel.points.title.startswith("1 layers: 87.0 % right") and len(panel.points.labels) == 3
+
+
+def test_an_error_of_another_kind_is_shown_with_its_name():
+    panel = widgets.Stack({"layers": ""}, asked()[0])
+    panel.measure = lambda order: 1 / 0
+    panel.boxes["layers"].value = True
+    assert panel.points.title == "There is no 1 layers: ZeroDivisionError: division by zero"
+
+
+def test_while_a_stack_is_measured_the_panel_says_so():
+    said = []
+    panel = widgets.Stack({"layers": ""}, asked()[0])
+    panel.measure = lambda order: said.append(panel.points.title) or panel.rows[()]
+    panel.boxes["layers"].value = True
+    assert said == ["1 layers: being built and measured …"]

@@ -8,11 +8,12 @@ from .factorize import break_even, factorised, input_moments, spectrum
 from .prune import cubic, gradually, head_importance, heads, held, layer_drop, layers, least_important, magnitude, zeros
 from .quantize import baked, fake_quantised, int8, int8_embeddings, quantisation_aware
 from .share import shared
+from .together import excess, loss, ratio_excess, stacked, subsets
 
 __all__ = [
     "break_even", "factorised", "input_moments", "spectrum",
     "cubic", "gradually", "head_importance", "heads", "held", "layer_drop", "layers", "least_important", "magnitude",
     "zeros",
     "baked", "fake_quantised", "int8", "int8_embeddings", "quantisation_aware", "OnnxNet", "onnx_int8", "to_onnx",
-    "shared",
+    "shared", "excess", "loss", "ratio_excess", "stacked", "subsets",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Pictures that follow a slider in the browser, without Python in between.
 
 `pieces` draws (Bars, Curves, Matrix, Digit); `panels` puts sliders above pieces; `live` trains under them; `pad` takes
-a drawing. Formulas live in js/math.js and are tested against torch.
+a drawing; `stack` asks for a net for each set of ticks. Formulas live in js/math.js and are tested against torch.
 """
 
 from .live import Live
@@ -21,9 +21,10 @@ from .panels import (
 from .pieces import Bars, Curves, Digit, Matrix
 from .runs import grids, runs
 from .sound import Sound, listen
+from .stack import Points, Stack
 
 __all__ = [
-    "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel", "Sound",
+    "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel", "Points", "Sound", "Stack",
     "ensemble", "gradient_size", "grids", "hot_limit", "listen", "microscope", "omitted", "pad", "runs", "similarity",
     "specialists", "temperature", "two_terms",
 ]  # fmt: skip

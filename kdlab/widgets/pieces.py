@@ -23,6 +23,7 @@ RECIPES = {  # formula → the inputs it needs; {} takes any named series
     },
     "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}, "runs": {"x"}},
     "Matrix": {"": {}, "similarity": {"logits", "labels"}, "confusion": {"logits", "labels", "classes"}},
+    "Points": {"front": {"costs", "score"}},
     "Sound": {"heard": {"teacher", "student", "groups", "truth"}},
 }  # fmt: skip
 ROWS = ("logits", "student", "teacher")  # inputs with a row an image

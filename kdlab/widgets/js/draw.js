@@ -3,7 +3,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const COLOURS = 6; // --kd-1 … --kd-6 in style.css
 
 function make(parent, tag, attributes = {}) {
-  const svg = ["svg", "g", "rect", "line", "text", "path"].includes(tag);
+  const svg = ["svg", "g", "rect", "line", "text", "path", "circle", "title"].includes(tag);
   return set(parent.appendChild(svg ? document.createElementNS(SVG, tag) : document.createElement(tag)), attributes);
 }
 function set(node, attributes) {

@@ -196,6 +196,11 @@ const recipes = {
     const numbers = firsts.map((s) => ({ label: `${s.name}, at the end`, value: s.values.at(-1), unit: "" }));
     return { x, series, numbers, cursor: stop?.[k.index] };
   },
+  front({ costs, score }, k) { // which points no other beats at no higher cost, the cheapest first
+    const cost = costs?.[k.index] ?? [], order = cost.map((_, i) => i).sort((a, b) => cost[a] - cost[b] || score[b] - score[a]);
+    let most = -Infinity;
+    return { front: order.filter((i) => score[i] > most && ((most = score[i]), true)), numbers: [] };
+  },
   gradient_size(d, k) {
     const x = logGrid(0.1, 100, 121), bare = once(d, "", () => x.map((T) => gradientSize(d.student, d.teacher, T)));
     const now = gradientSize(d.student, d.teacher, k.T);
