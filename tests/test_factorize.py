@@ -243,3 +243,12 @@ def test_it_can_be_saved_and_loaded_into_one_made_of_untrained_weights(bert, tok
     other = compress.factorised(text.untrained(5, layers=2, width=16, heads=2, vocab_size=60, seed=1), 3, (FEED, WORDS))
     other.load_state_dict(made.state_dict())
     torch.testing.assert_close(metrics.logits(other, tokens), metrics.logits(made, tokens))
+
+
+def test_very_few_inputs_are_enough_for_a_weighted_factorisation():
+    """Fewer inputs than numbers of one: their moments are of low rank, and rounding must not make them negative."""
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(400, 300)), torch.randn(20, 400) + 300 * torch.randn(400)
+    made = factorize.factorised(net, 25, moments=factorize.input_moments(net, x))
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), net(x), rtol=1e-2, atol=1e-2)

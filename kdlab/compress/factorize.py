@@ -158,8 +158,12 @@ def _moment(layer: Layer, z: Tensor) -> tuple[Tensor, int]:
     """The sum over the inputs z, and how many they are."""
     if isinstance(layer, nn.Embedding):
         return torch.bincount(z.flatten(), minlength=len(layer.weight)).double(), z.numel()
-    z = z.reshape(-1, z.shape[-1]).float()
+    z = z.reshape(-1, z.shape[-1]).to(_finest(z.device))  # single precision's sums of few texts may be no squares
     return (z.T @ z).double(), len(z)
+
+
+def _finest(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's graphics know no double
 
 
 def break_even(n_in: int, n_out: int) -> float:
