@@ -468,11 +468,12 @@ def test_debians_fashion_mnist_is_a_mirror(monkeypatch):
 
 
 def test_an_unknown_name_lists_the_known_and_suggests_the_nearest():
-    assert data.names() == ["mnist", "fashion-mnist", "kmnist", "digits-speech", "glyphs", "cifar100", "fsdd"]
+    assert data.names() == ["mnist", "fashion-mnist", "kmnist", "digits-speech", "glyphs", "cifar100", "fsdd",
+                            "glosses", "sst2"]
     for call in (data.load, data.fetch, data.where):
         with pytest.raises(
-            ValueError, match=r"'fashion_mnits'; there are mnist, .*fsdd; did you mean 'fashion-mnist'"
+            ValueError, match=r"'fashion_mnits'; there are mnist, .*sst2; did you mean 'fashion-mnist'"
         ):
             call("fashion_mnits")
-    with pytest.raises(ValueError, match=r"fsdd$"):
+    with pytest.raises(ValueError, match=r"sst2$"):
         data.load("sunset")
