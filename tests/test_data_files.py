@@ -476,4 +476,4 @@ def test_an_unknown_name_lists_the_known_and_suggests_the_nearest():
         ):
             call("fashion_mnits")
     with pytest.raises(ValueError, match=r"sst2$"):
-        data.load("sunset")
+        data.load("qqqqqq")
