@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kdlab import store
 
-BLOCK = re.compile(r"(<!-- results: (?P<name>\w+) -->\n).*?(\n<!-- end -->)", re.S)
+BLOCK = re.compile(r"(<!-- results: (?P<name>\w+) -->\n)(?:.*?\n)??(<!-- end -->)", re.S)
 
 
 def fill(text: str, results: Path) -> str:
@@ -17,7 +17,7 @@ def fill(text: str, results: Path) -> str:
     def made(match: re.Match) -> str:
         if match["name"] not in makers:
             raise ValueError(f"the text has a block {match['name']!r}; there are {', '.join(makers)}")
-        return match[1] + makers[match["name"]](results) + match[3]
+        return f"{match[1]}{makers[match['name']](results)}\n{match[3]}"
 
     return BLOCK.sub(made, text)
 

@@ -144,6 +144,12 @@ def test_the_readme_says_what_results_say():
     assert report.fill(readme.replace("images/s", "").replace("64 errors", "63 errors"), ROOT / "results") == readme
 
 
+def test_an_empty_block_is_filled_and_what_follows_it_stays():
+    empty = "<!-- results: teacher -->\n<!-- end -->\n## Next\n<!-- results: sliders -->\n<!-- end -->\n"
+    filled = report.fill(empty, ROOT / "results")
+    assert "The packaged teacher" in filled.split("## Next")[0] and "key press" in filled.split("## Next")[1]
+
+
 def test_the_readmes_figure_shows_what_results_say():
     shown = (ROOT / "docs" / "claims.svg").read_text(encoding="utf-8")
     assert report.figure(ROOT / "results") == shown, "figure and results part; `kdlab report` mends it"

@@ -32,6 +32,11 @@ def test_tokens_are_those_of_the_tokenizer_and_padded_at_the_end():
     assert text.lengths(x).tolist() == [4, x.shape[1]]
 
 
+def test_about_3_in_100_definitions_are_longer_than_what_is_read():
+    cut = text.tokenizer()(data.load("glosses").test.texts)["input_ids"]
+    assert 0.025 < sum(len(row) > text.LONGEST for row in cut) / len(cut) < 0.04
+
+
 def test_long_texts_are_cut_to_the_longest():
     assert text.encoded(["word " * 100], longest=12).shape == (1, 12)
 

@@ -52,6 +52,15 @@ def test_no_word_and_no_definition_is_in_two_parts(glosses):
             assert not kind[a] & kind[b]
 
 
+def test_the_test_part_has_more_plants_animals_and_persons_than_the_whole(glosses):
+    """As the data's README says."""
+    whole = Counter(int(y) for part in glosses[:3] for y in part.y)
+    test = Counter(glosses.test.y.tolist())
+    for name in ("noun.plant", "noun.animal", "noun.person"):
+        kind = glosses.classes.index(name)
+        assert test[kind] / test.total() > whole[kind] / whole.total()
+
+
 def test_examples_of_use_are_left_out(glosses):
     with_quotes = sum(text.endswith('"') and text.startswith('"') for part in glosses[:3] for text in part.texts)
     assert with_quotes == 0
