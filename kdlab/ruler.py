@@ -41,7 +41,7 @@ def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, th
 
 def sample(task: text.Task, n: int, tokens: int = TOKENS) -> Tensor:
     """(n, tokens) of the test texts that have at least so many tokens, cut to as many: real words, no padding."""
-    long = task.x_test[text.lengths(task.x_test) >= tokens][:, :tokens]
+    long = task.x_test[text.lengths(task.x_test, task.pad) >= tokens][:, :tokens]
     if not len(long):
         raise ValueError(f"none of the {len(task.x_test)} test texts has {tokens} tokens; read more of them (n_test)")
     return long[torch.arange(n, device=long.device) % len(long)]

@@ -24,8 +24,8 @@ PAD, CLS, SEP, MASK = 0, 101, 102, 103  # the numbers of BERT's own tokens, whic
 
 
 class Task(NamedTuple):
-    """x: (n, length) int64 token numbers, padded at the end; y: (n,) class numbers. dev and test go from short to long
-    texts, so that a batch of them pads little."""
+    """x: (n, length) int64 token numbers, padded at the end by the number `pad`; y: (n,) class numbers. dev and test go
+    from short to long texts, so that a batch of them pads little."""
 
     x_train: Tensor
     y_train: Tensor
@@ -35,6 +35,7 @@ class Task(NamedTuple):
     y_test: Tensor
     classes: tuple[str, ...]
     texts_test: list[str]
+    pad: int = PAD
 
 
 class Bert(nn.Module):
@@ -65,7 +66,7 @@ class Bert(nn.Module):
         return self.model.config.pad_token_id or 0
 
 
-def lengths(x: Tensor, pad: int = 0) -> Tensor:
+def lengths(x: Tensor, pad: int = PAD) -> Tensor:
     """(n,) tokens of each text of x (n, length), the padding left out; at least 1."""
     return x.ne(pad).sum(dim=1).clamp(min=1)
 
@@ -90,7 +91,7 @@ def read(name: str = "glosses", n_train: int | None = None, n_dev: int | None = 
             order = lengths(x, cut.pad_token_id).argsort(stable=True)
             x, y, chosen = x[order], y[order], [chosen[i] for i in order.tolist()]
         made |= {f"x_{part}": x, f"y_{part}": y}
-    return Task(**made, classes=texts.classes, texts_test=chosen)
+    return Task(**made, classes=texts.classes, texts_test=chosen, pad=cut.pad_token_id)
 
 
 def only(task: Task, classes: str | Iterable[str]) -> Task:
@@ -109,7 +110,7 @@ def only(task: Task, classes: str | Iterable[str]) -> Task:
         made |= {f"x_{part}": x[y >= 0], f"y_{part}": y[y >= 0]}
         last = (y >= 0).tolist()  # of the test part, in the end
     texts = [each for each, stays in zip(task.texts_test, last, strict=True) if stays]
-    return Task(**made, classes=tuple(task.classes[i] for i in kept), texts_test=texts)
+    return Task(**made, classes=tuple(task.classes[i] for i in kept), texts_test=texts, pad=task.pad)
 
 
 def encoded(texts: list[str], cut: Any = None, longest: int = LONGEST) -> Tensor:

@@ -1,5 +1,6 @@
 """What all tests share: an empty cache, no network but this machine, and a loud word on what did not run."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -8,6 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+OTHER_SEED = 7  # the notebooks' own is 0
+BROWSER = chromium.find() is not None and importlib.util.find_spec("playwright") is not None
+
+
+def with_sliders(path: Path) -> bool:
+    """Whether test_browser.py runs this notebook and moves its sliders; the live panels have test_live_browser.py."""
+    source = path.read_text(encoding="utf-8")
+    return "widgets." in source and "widgets.Live" not in source
 
 
 @pytest.fixture(scope="session", autouse=True)

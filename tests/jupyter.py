@@ -17,7 +17,7 @@ import nbformat
 from jupyter_client import BlockingKernelClient
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Error, Locator, Page, sync_playwright
 
 from kdlab import course
 
@@ -29,13 +29,16 @@ OVERRIDES = {
 
 
 @contextlib.contextmanager
-def lab(folder: Path, profile: str = "") -> Iterator[str]:
-    """JupyterLab on a copy of the notebooks, at the size `profile`, its kernels without network; yields its address."""
+def lab(folder: Path, profile: str = "", **values) -> Iterator[str]:
+    """JupyterLab on a copy of the notebooks, its kernels without network; yields its address.
+
+    profile: the size of the notebooks. values: of parameters that every one of them declares, such as seed.
+    """
     notebooks, settings = folder / "notebooks", folder / "settings"
     shutil.copytree(ROOT / "notebooks", notebooks, ignore=shutil.ignore_patterns(".*"))
     for path in notebooks.glob("*.ipynb"):
-        if values := course.profile(path, profile):
-            nbformat.write(parameterize_notebook(load_notebook_node(str(path)), values), path)
+        if given := course.profile(path, profile) | values:
+            nbformat.write(parameterize_notebook(load_notebook_node(str(path)), given), path)
     settings.mkdir()
     (settings / "overrides.json").write_text(json.dumps(OVERRIDES))
     with socket.socket() as free:
@@ -101,6 +104,12 @@ def run_all(page: Page, address: str, notebook: str, seconds: float = 600) -> No
     assert not (problems := page.evaluate("window.cellErrors()")), f"{notebook}: {problems}"
     page.wait_for_function("window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status"
                            " === 'idle'", timeout=seconds * 1000)  # fmt: skip
+
+
+def end_kernel(page: Page) -> None:
+    """End the kernel of the open notebook, if there is one: closing the page would leave it, with its memory."""
+    with contextlib.suppress(Error):  # the page has crashed: its kernel ends with the server
+        page.evaluate("window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.shutdown()")
 
 
 def panels(page: Page) -> list[Locator]:

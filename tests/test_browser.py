@@ -13,7 +13,7 @@ import urllib.request
 import nbformat
 import pytest
 import torch
-from conftest import NOTEBOOKS, ROOT
+from conftest import NOTEBOOKS, OTHER_SEED, ROOT, with_sliders
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install 'kdlab[test]'")
 import jupyter
@@ -21,20 +21,20 @@ import jupyter
 from kdlab import course, data, losses, metrics, teachers
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-WITH_WIDGETS = [path for path in NOTEBOOKS if "widgets." in path.read_text(encoding="utf-8")
-                and "widgets.Live" not in path.read_text(encoding="utf-8")]  # test_live_browser.py  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    with jupyter.lab(tmp_path_factory.mktemp("lab"), "smoke") as address:
+    with jupyter.lab(tmp_path_factory.mktemp("lab"), "smoke", seed=OTHER_SEED) as address:
         yield address
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page():
+    """A browser for one test: what a crashed page or a kernel full of nets leaves does not reach the next."""
     with jupyter.browser() as page:
         yield page
+        jupyter.end_kernel(page)
 
 
 def errors(page) -> list[str]:
@@ -49,7 +49,7 @@ def changed(page, read, panel, before, seconds=10) -> bool:
     return read(panel) != before
 
 
-@pytest.mark.parametrize("path", WITH_WIDGETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", list(filter(with_sliders, NOTEBOOKS)), ids=lambda path: path.stem)
 def test_every_slider_moves_its_picture(path, page, lab):
     jupyter.run_all(page, lab, path.name)
     assert not [text for text in errors(page) if "Error" in text]
@@ -95,7 +95,7 @@ def test_the_temperature_slider_dragged_by_mouse_shows_what_torch_computes(page,
     logits = metrics.logits(teachers.mnist()[0], mnist.x_test)
     sure = torch.softmax(logits, dim=1)[:, 2].where(mnist.y_test == 2, 0)
     expected = losses.softened(logits[int((sure - 0.98).abs().argmin())], T)
-    curves = page.locator("[data-shown*='alone, seed 0']")
+    curves = page.locator("[data-shown*='alone, seed']")
     assert curves.count() == 1, "the picture of the students while they learn"
     torch.testing.assert_close(torch.tensor(bars["series"][0]["values"]), expected, rtol=0.02, atol=2e-3)
 

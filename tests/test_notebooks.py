@@ -8,7 +8,7 @@ import nbformat
 import papermill
 import pytest
 import yaml
-from conftest import NOTEBOOKS, ROOT
+from conftest import BROWSER, NOTEBOOKS, OTHER_SEED, ROOT, with_sliders
 
 from kdlab import course
 
@@ -28,11 +28,11 @@ def test_notebook_runs_from_top_to_bottom(path, tmp_path, offline, record_proper
 
 
 @pytest.mark.notebook
-@each_notebook
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if not (BROWSER and with_sliders(path))],
+                         ids=lambda path: path.stem)  # fmt: skip
 def test_notebook_also_holds_when_it_is_small_and_the_seed_is_another(path, tmp_path, offline):
-    small = course.profile(path, "smoke")
-    if "seed" in papermill.inspect_notebook(str(path)):
-        small["seed"] = 7
+    """Those with sliders run so in the browser (test_browser.py), and here where there is none."""
+    small = course.profile(path, "smoke") | {"seed": OTHER_SEED}
     assert not course.execute(path, tmp_path / path.name, small, SECONDS_A_CELL)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdlab import data, metrics, store, text, train
+from kdlab import data, metrics, ruler, store, text, train
 from kdlab.teachers import bert, low_rank
 
 
@@ -47,6 +47,18 @@ def test_a_task_has_the_texts_and_labels_of_the_data(task):
     assert [label[each] for each in task.texts_test] == task.y_test.tolist()
     assert torch.equal(text.encoded(task.texts_test), task.x_test)
     assert (len(task.x_train), len(task.x_dev), len(task.x_test)) == (40, 30, 50)
+
+
+def test_a_tokenizer_that_pads_with_another_number_is_followed(tmp_path):
+    """RoBERTa pads with 1: such a tokenizer, saved by transformers and read by its folder."""
+    cut = text.tokenizer()
+    cut.pad_token = cut.convert_ids_to_tokens(1)
+    cut.save_pretrained(tmp_path)
+    read = text.read("glosses", n_train=40, n_dev=30, n_test=50, tokens=str(tmp_path))
+    same = text.read("glosses", n_train=40, n_dev=30, n_test=50)
+    assert read.pad == 1 and same.pad == 0 and text.only(read, "noun.*").pad == 1
+    assert torch.equal(read.x_test, same.x_test.masked_fill(same.x_test == 0, 1))
+    assert torch.equal(ruler.sample(read, 8), ruler.sample(same, 8))
 
 
 def test_dev_and_test_go_from_short_to_long(task):
