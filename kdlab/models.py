@@ -108,11 +108,6 @@ def bilstm(width: int = 16, units: int = 100, *, n_words: int = 30_522, n_classe
     return net
 
 
-def n_parameters(model: nn.Module) -> int:
-    """Numbers that a training may change, each counted once even where layers share it."""
-    return sum(p.numel() for p in model.parameters())
-
-
 def constrained(model: nn.Module) -> list[nn.Module]:
     """The layers of `model` that must be constrained after every step: those that have a method for it."""
     return [layer for layer in model.modules() if callable(getattr(layer, "constrain", None))]

@@ -1,6 +1,7 @@
 """One map over independent jobs: trainings of an ensemble, specialists, sweeps. Here, in processes, or on a cluster."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,7 +30,8 @@ def map(function: Callable[..., Any], jobs: Iterable[tuple], *, n_jobs: int | No
     if n_jobs == 1 and backend == "loky":
         return [function(*job) for job in tqdm(jobs, desc=progress, disable=not progress, leave=False)]
     results = [_NOTHING] * len(jobs)
-    with tqdm(total=len(jobs), desc=progress, disable=not progress, leave=False) as bar:
+    with tqdm(total=len(jobs), desc=progress, disable=not progress, leave=False) as bar, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A worker stopped")  # loky renews a worker that has grown, as nets make it
         for attempt in range(ATTEMPTS):
             open_jobs = [i for i, result in enumerate(results) if result is _NOTHING]
             try:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from kdlab import losses, metrics
@@ -205,7 +206,7 @@ def signed(values: Mapping[tuple[str, str], tuple[float, float]], names: Sequenc
         table[i, j] = value
         ax.text(j, i, f"{value:+.1f}\n± {error:.1f}", ha="center", va="center", fontsize=9,
                 fontweight="bold" if abs(value) > 2 * error else "normal")
-    most = np.nanmax(np.abs(table)) * 1.6 or 1  # so that black figures are read on every colour
+    most = np.nanmax(np.abs(table)) * 2 or 1  # so that black figures are read on every colour
     drawn = ax.imshow(table[1:, :-1], cmap="PuOr", vmin=-most, vmax=most, aspect="auto",
                       extent=(-0.5, len(names) - 1.5, len(names) - 0.5, 0.5))  # fmt: skip
     ax.figure.colorbar(drawn, ax=ax, label=label)
@@ -214,9 +215,10 @@ def signed(values: Mapping[tuple[str, str], tuple[float, float]], names: Sequenc
     return ax
 
 
-def tradeoff(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
+def tradeoff(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str, room: float = 0.15,
+             ax: Axes | None = None) -> Axes:
     """Name → (cost, score) as dots on a logarithmic axis of costs. A line joins the front: those that no other beats
-    in one without losing in the other."""
+    in one without losing in the other. room: left free at either side for long names, as a share of the width."""
     ax = _axes(ax, 6.5, 3.8)
     best = front(points)
     ax.plot(*zip(*(points[name] for name in best), strict=True), color=OTHER, drawstyle="steps-post", zorder=1)
@@ -226,15 +228,17 @@ def tradeoff(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     ax.xaxis.set_minor_formatter("{x:g}")
-    ax.margins(0.15)
+    ax.margins(room, 0.15)
     _name(ax, points)
     return ax
 
 
 def _name(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each point's name beside it, where it covers no name written before."""
+    """Write each point's name beside it, where it covers no dot and no name written before."""
     places = [(x, y) for y in (-4, 12, -18, 26, -32, 40) for x in (6, -6)]  # from the dot, in points
-    taken = []
+    ax.autoscale_view()  # now, for the dots' places on the figure
+    dots = ax.transData.transform(list(points.values()))
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in dots]
     for name, point in points.items():
         for x, y in places:
             said = ax.annotate(name, point, xytext=(x, y), textcoords="offset points", fontsize=9, va="top",

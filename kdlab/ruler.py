@@ -30,12 +30,10 @@ def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, th
     times = [metrics.latency(net, x, repeats=repeats, threads=threads) for x in (one, many)]
     if scores is None:
         scores = [metrics.accuracy(metrics.logits(net, task.x_test, 64), task.y_test)[0]]
-    share = scores[0] / 100
-    error = 100 * (share * (1 - share) / len(task.y_test)) ** 0.5 if len(scores) == 1 else None
     return {"name": name, "parameters": metrics.parameters(net), "nonzero": metrics.nonzero(net),
             "bytes": metrics.disk_bytes(net), "multiply_adds": metrics.multiply_adds(net, one),
             "ms_1": times[0].median, "ms_32": times[1].median, "memory": metrics.memory(net, many),
-            "scores": [float(score) for score in scores], "n_test": len(task.y_test), "error": error,
+            "scores": [float(score) for score in scores], "n_test": len(task.y_test),
             "threads": times[0].threads} | (net.costs() if hasattr(net, "costs") else {})  # fmt: skip
 
 
@@ -120,4 +118,10 @@ def score(row: dict[str, Any]) -> str:
     mean = statistics.fmean(row["scores"])
     if len(row["scores"]) > 1:
         return f"{mean:.1f} ± {statistics.stdev(row['scores']):.1f} ({len(row['scores'])} seeds)"
-    return f"{mean:.1f}" if row["error"] is None else f"{mean:.1f} ± {row['error']:.1f}"
+    return f"{mean:.1f} ± {error(row):.1f}"
+
+
+def error(row: dict[str, Any]) -> float:
+    """The standard error of a row's score, in points: how far another test set of this size may be off."""
+    right = statistics.fmean(row["scores"]) / 100
+    return 100 * (right * (1 - right) / row["n_test"]) ** 0.5

@@ -164,7 +164,7 @@ def test_rows_are_kept_by_notebook_and_size(tmp_path, monkeypatch):
 
 def test_the_table_shows_shares_of_its_first_row():
     row = {"name": "BERT", "parameters": 2e6, "nonzero": 2e6, "bytes": 8e6, "multiply_adds": 1e8, "ms_1": 4.0,
-           "ms_32": 50.0, "memory": 1e6, "scores": [80.0], "error": 1.0, "threads": 1}  # fmt: skip
+           "ms_32": 50.0, "memory": 1e6, "scores": [80.0], "n_test": 1600, "threads": 1}  # fmt: skip
     half = row | {"name": "half", "parameters": 1e6, "scores": [70.0, 72.0]}
     _, first, second = ruler.Table([row, half]).cells()
     assert first[1] == "2.0" and second[1] == "1.0 (50 %)"
@@ -179,8 +179,14 @@ def test_the_front_is_what_nothing_beats():
     assert plots.front(points) == ["cheap", "middle"]
 
 
-def test_names_in_a_chart_of_costs_cover_no_other_name():
-    points = {f"net {i}": (10 + 0.01 * i, 50.0) for i in range(4)}
+@pytest.mark.parametrize("points", [
+    {f"net {i}": (10 + 0.01 * i, 50.0) for i in range(4)},
+    {"a rather long name": (10, 50), "a dot beside": (10.5, 49.5), "dear": (30, 60), "bad": (30, 40)},
+])  # fmt: skip
+def test_names_in_a_chart_of_costs_cover_no_other_name_and_no_dot(points):
     ax = plots.tradeoff(points, "ms", "right, %")
+    ax.figure.canvas.draw()
     boxes = [said.get_window_extent(ax.figure.canvas.get_renderer()) for said in ax.texts]
     assert len(boxes) == 4 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    dots = ax.transData.transform(list(points.values()))
+    assert not any(box.contains(*dot) for box in boxes for dot in dots)

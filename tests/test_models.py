@@ -13,12 +13,12 @@ from kdlab import data, metrics, models
 def test_parameters_of_the_papers_nets_by_hand(hidden, expected):
     sizes = [784, *hidden, 10]
     assert sum(a * b + b for a, b in itertools.pairwise(sizes)) == expected
-    assert models.n_parameters(models.mlp(hidden)) == expected
+    assert metrics.parameters(models.mlp(hidden)) == expected
 
 
 def test_a_shared_layer_counts_once():
     layer = nn.Linear(3, 3)
-    assert models.n_parameters(nn.Sequential(layer, nn.ReLU(), layer)) == 12
+    assert metrics.parameters(nn.Sequential(layer, nn.ReLU(), layer)) == 12
 
 
 def test_a_start_depends_on_its_seed_alone():

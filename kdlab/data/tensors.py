@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdlab import machine
+
 
 def jitter(x: Tensor, pixels: int = 2, generator: torch.Generator | None = None) -> Tensor:
     """Each image moved by up to `pixels` in any direction, the uncovered edge filled with zeros.
@@ -53,10 +55,12 @@ def subset(x: Tensor, y: Tensor, n: int, seed: int = 0) -> tuple[Tensor, Tensor]
     if not 1 <= n <= len(y):
         raise ValueError(f"n must be between 1 and the {len(y):,} cases there are, got {n}")
     rng = torch.Generator().manual_seed(seed)
-    classes, counts = y.cpu().unique(return_counts=True)
-    quotas = _shares(counts, n)
-    order = torch.randperm(len(y), generator=rng)
-    by_class = [order[y.cpu()[order] == c][:quota] for c, quota in zip(classes, quotas, strict=True)]
+    with machine.threads():  # dozens of small operations, each of which would wait for threads on a busy machine
+        classes, counts = y.cpu().unique(return_counts=True)
+        quotas = _shares(counts, n)
+        order = torch.randperm(len(y), generator=rng)
+        shuffled = y.cpu()[order]
+        by_class = [order[shuffled == c][:quota] for c, quota in zip(classes, quotas, strict=True)]
     chosen = torch.cat(by_class)[torch.randperm(n, generator=rng)].to(y.device)
     return x[chosen], y[chosen]
 

@@ -68,4 +68,4 @@ def learn(teacher: nn.Module, dataset: data.Dataset, settings: dict, checkpoint:
     teacher.half().float()  # what is measured is what is shipped
     return {"test_errors": metrics.errors(metrics.logits(teacher, dataset.x_test), dataset.y_test),
             "train_errors": metrics.errors(metrics.logits(teacher, dataset.x_train), dataset.y_train),
-            "parameters": models.n_parameters(teacher)}
+            "parameters": metrics.parameters(teacher)}

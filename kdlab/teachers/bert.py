@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kdlab import machine, metrics, models, store, text, train
+from kdlab import machine, metrics, store, text, train
 from kdlab.data import digest
 
 from . import low_rank
@@ -74,5 +74,5 @@ def learn(net: nn.Module, task: text.Task, settings: dict, checkpoint: Path | No
         weight.data = weight.data.half().float()  # what is measured is what is shipped
     errors = {part: metrics.errors(metrics.logits(net, x, 64), y)
               for part, x, y in (("dev", task.x_dev, task.y_dev), ("test", task.x_test, task.y_test))}
-    return {"dev_errors": errors["dev"], "test_errors": errors["test"], "parameters": models.n_parameters(net),
+    return {"dev_errors": errors["dev"], "test_errors": errors["test"], "parameters": metrics.parameters(net),
             "learned": sum(weight.numel() for weight in learned)}
