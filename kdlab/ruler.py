@@ -106,11 +106,14 @@ class Table:
 
 
 def _html(line: list[str], tag: str) -> str:
-    """A line of the table; what stands in brackets goes below, and small."""
-    cells = [line[0], *(cell.replace(" (", "<br><small style='color:#777'>").replace(")", "</small>")
-                        for cell in line[1:])]  # fmt: skip
-    return "<tr>" + "".join(f"<{tag} style='text-align:{'right' if i else 'left'}; white-space:nowrap'>{cell}</{tag}>"
-                            for i, cell in enumerate(cells)) + "</tr>"  # fmt: skip
+    """A line of the table, narrow enough for a notebook: a unit stands below its title, what is in brackets small
+    below its number, and a long name may break."""
+    name, *cells = line
+    split = (", ", ",<br>") if tag == "th" else (" (", "<br><small style='color:#777'>")
+    cells = [cell.replace(*split).replace(")", "</small>") for cell in cells]
+    right = "".join(f"<{tag} style='text-align:right; white-space:nowrap; padding:4px 7px'>{cell}</{tag}>"
+                    for cell in cells)  # fmt: skip
+    return f"<tr><{tag} style='text-align:left; white-space:normal; padding:4px 7px'>{name}</{tag}>{right}</tr>"
 
 
 def score(row: dict[str, Any]) -> str:

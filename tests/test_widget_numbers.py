@@ -316,6 +316,14 @@ def test_runs_follow_their_slider_and_the_line_stands_where_each_is_to_stop(page
     assert page.evaluate("el.querySelector('canvas').toDataURL()") != before
 
 
+def test_where_x_is_no_time_nothing_is_said_of_an_end(page):
+    curves = {"kept": [[1.0, 3, 2], [4, 5, 6]]}
+    panel = widgets.runs([1, 10, 100], curves, ["a", "b"], stop=[10, 100], x_name="rank")
+    now = mount(page, panel.pieces["curves"])
+    assert now["numbers"] == [] and now["cursor"] == 10
+    assert [(s["first"], s["last"]) for s in turn(page, "index", 1)["series"]] == [(4, 6)]
+
+
 def test_the_front_is_that_of_the_figure_and_every_point_is_drawn(page):
     rng = torch.Generator().manual_seed(0)
     costs, score = 1 + 99 * torch.rand(3, 16, generator=rng), 50 + 50 * torch.rand(16, generator=rng)

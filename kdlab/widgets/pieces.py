@@ -21,7 +21,8 @@ RECIPES = {  # formula → the inputs it needs; {} takes any named series
         "words": {"teacher", "student", "groups"},
         "eq5": {"logits", "specialists", "clusters"},
     },
-    "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}, "runs": {"x"}},
+    "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}, "runs": {"x"},
+               "rows": {"x"}},
     "Matrix": {"": {}, "similarity": {"logits", "labels"}, "confusion": {"logits", "labels", "classes"}},
     "Points": {"front": {"costs", "score"}},
     "Sound": {"heard": {"teacher", "student", "groups", "truth"}},
@@ -121,7 +122,8 @@ class Piece(anywidget.AnyWidget):
 
     def _by_row(self, inputs: dict) -> list[str]:
         """The inputs with a row an image, or a run; those of `nets` and `runs` are called as the nets are."""
-        named = {"nets": inputs.keys(), "runs": inputs.keys() - {"x", "stop"}}.get(self.recipe, ROWS)
+        curves = inputs.keys() - {"x", "stop"}
+        named = {"nets": inputs.keys(), "runs": curves, "rows": curves}.get(self.recipe, ROWS)
         return [name for name in inputs if name in named]
 
     def _rows(self) -> int:

@@ -113,7 +113,7 @@ export default () => {
       if (x !== null && x >= x0 && x <= x1) {
         c.globalAlpha = 0.7; line(px(x), top - 6, px(x), bottom); c.globalAlpha = 1;
         const half = 40; // the read-out stays inside
-        text(`${model.get("x_name")} ${whole ? Math.round(x) : read(x)}`,
+        text(`${model.get("x_name")} ${whole && x >= 1 ? Math.round(x) : read(x)}`, // a step; no part of 1
           Math.min(Math.max(px(x), left + half), right - half), top - 12, "center");
       }
       const notes = series.map((s, i) => {

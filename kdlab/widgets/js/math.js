@@ -196,6 +196,7 @@ const recipes = {
     const numbers = firsts.map((s) => ({ label: `${s.name}, at the end`, value: s.values.at(-1), unit: "" }));
     return { x, series, numbers, cursor: stop?.[k.index] };
   },
+  rows: (d, k) => ({ ...recipes.runs(d, k), numbers: [] }), // where x is no time, and has no end to speak of
   front({ costs, score }, k) { // which points no other beats at no higher cost, the cheapest first
     const cost = costs?.[k.index] ?? [], order = cost.map((_, i) => i).sort((a, b) => cost[a] - cost[b] || score[b] - score[a]);
     let most = -Infinity;
