@@ -117,21 +117,20 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="print the claims as JSON, and write nothing")] = False,
 ) -> None:
     """The paper's claims beside what was measured, as build/html/report.html; and the README's numbers anew."""
-    from kdlab import page, paper
-    from kdlab import report as made
+    from kdlab.course import claims, claims_page, readme
 
-    rows = paper.judged(paper.records())
+    rows = claims.judged(claims.records())
     if as_json:
         print(json.dumps([{key: row[key] for key in row if key not in ("says", "record")} for row in rows], indent=1))
         return
     folder = Path("build") / "html"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(page.of(rows, folder), encoding="utf-8")
-    print(f"{folder / 'report.html'}: {page.counted(rows)}")
-    readme = notebooks_folder().parent / "README.md"
-    results = readme.parent / "results"
-    readme.write_text(made.fill(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
-    (readme.parent / "docs" / "claims.svg").write_text(made.figure(results), encoding="utf-8")
+    (folder / "report.html").write_text(claims_page.of(rows, folder), encoding="utf-8")
+    print(f"{folder / 'report.html'}: {claims_page.counted(rows)}")
+    root = notebooks_folder().parent
+    page, results = root / "README.md", root / "results"
+    page.write_text(readme.fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+    (root / "docs" / "claims.svg").write_text(readme.figure(results), encoding="utf-8")
 
 
 @app.command()

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlab import machine, metrics, paper, store, text
+from kdlab import machine, metrics, store, text
+from kdlab.course import claims
 
 TOKENS = 16  # of the texts that are timed: about the mean of the glosses, so nothing is padded
 COLUMNS = {"parameters": ("parameters, M", 1e-6, 1), "nonzero": ("not zero, M", 1e-6, 1),
@@ -65,7 +66,7 @@ def kept(profile: str = "own") -> list[dict[str, Any]]:
 
 def folder(profile: str) -> Path:
     """Where rows of a profile are kept."""
-    place = paper.folder(profile).with_name("ruler")
+    place = claims.folder(profile).with_name("ruler")
     return place if profile == "full" else place / profile
 
 

@@ -189,7 +189,7 @@ def record(id: str, values: list[float], *, settings: dict[str, Any], profile: s
 
 def folder(profile: str) -> Path:
     """Where records of a profile are kept."""
-    for root in (Path.cwd(), *Path.cwd().parents, Path(__file__).parent.parent):
+    for root in (Path.cwd(), *Path.cwd().parents, Path(__file__).parent.parent.parent):
         if profile == "full" and (root / "notebooks").is_dir():
             return root / "results" / "claims"
     return store.folder() / "claims"

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from kdlab import paper
+from . import claims
 
 SECTIONS = {"2": "Distillation", "2.1": "Matching logits", "3": "MNIST", "4": "Speech: ten models into one",
             "5": "Specialists", "6": "Soft targets as regularisers",
@@ -24,7 +24,7 @@ h2 { margin-top: 2rem; }
 
 
 def of(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
-    """HTML of `paper.judged()`'s rows. notebooks: the folder of executed notebooks' pages that rows can link to."""
+    """HTML of `claims.judged()`'s rows. notebooks: the folder of executed notebooks' pages that rows can link to."""
     parts = []
     for section, title in (SECTIONS | POST).items():
         cells = "".join(_row(row, notebooks) for row in rows if row["section"] == section)
@@ -35,7 +35,7 @@ def of(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
         parts.append(f"<h2>{heading}</h2><table><thead><tr><th>claim</th><th class='number'>the source</th>"
                      "<th class='number'>here</th><th>each seed, the source ▏, the range that confirms</th>"
                      f"<th>verdict</th></tr></thead><tbody>{cells}</tbody></table>")  # fmt: skip
-    rule = paper.RULE.replace("*confirmed*", "<b>confirmed</b>").replace("*partly*", "<b>partly</b>")
+    rule = claims.RULE.replace("*confirmed*", "<b>confirmed</b>").replace("*partly*", "<b>partly</b>")
     rule = rule.replace("*not*", "<b>not</b>")
     return ("<!doctype html><html lang='en'><meta charset='utf-8'><title>kdlab: the paper, claim by claim</title>"
             f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style>"
@@ -64,7 +64,7 @@ def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:
     drawn = [_cells(20, "claim", "paper", "here", "verdict", "#555")]
     for i, row in enumerate(shown):
         y = row_height * (i + 1)
-        told = paper.claim(row["claim"])
+        told = claims.claim(row["claim"])
         strip = _picture(told, row["record"]["values"]).replace("<svg ", f"<svg x='746' y='{y + 3}' ", 1)
         colour = COLOURS[row["verdict"]]
         drawn.append(_cells(y + 21, f"§{row['section']}  {row['says']}", number(row["paper"]), f"{row['ours']:.3g}",
@@ -96,7 +96,7 @@ def ours(row: dict[str, Any]) -> str:
 
 
 def _row(row: dict[str, Any], notebooks: Path | None) -> str:
-    told, record = paper.claim(row["claim"]), row["record"] or {}
+    told, record = claims.claim(row["claim"]), row["record"] or {}
     name = record.get("notebook", "")
     linked = f"<a href='{name}.html'>{name}</a>" if notebooks and (notebooks / f"{name}.html").exists() else name
     how = [linked, f"profile {record['profile']}" if record else "", _machine(record), _seconds(record)]
@@ -117,7 +117,7 @@ def _seconds(record: dict[str, Any]) -> str:
     return "" if seconds is None else f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def _picture(told: paper.Claim, values: list[float], width: int = 300, height: int = 26) -> str:
+def _picture(told: claims.Claim, values: list[float], width: int = 300, height: int = 26) -> str:
     """Each seed as a dot, the paper as a line, the ranges as bands."""
     if not values:
         return ""

@@ -135,22 +135,22 @@ def _live(results: Path) -> str:
 
 
 def _claims(results: Path) -> str:
-    from kdlab import page, paper
+    from . import claims, claims_page
 
-    rows = [row for row in judged(results) if row["section"] in page.SECTIONS]
+    rows = [row for row in judged(results) if row["section"] in claims_page.SECTIONS]
     machines = "; ".join(sorted({_machine(row["record"]) for row in rows if row["record"]}))
-    return f"{page.table(rows)}\n\n{page.counted(rows)} {paper.RULE} {machines}."
+    return f"{claims_page.table(rows)}\n\n{claims_page.counted(rows)} {claims.RULE} {machines}."
 
 
 def _bert(results: Path) -> str:
     """The teacher's record, the ruler's rows of all notebooks, and the post's claims."""
-    from kdlab import page
+    from . import claims_page
 
     _, record = store.packaged("glosses-minilm")
     right, minutes = 100 - record["measures"]["test_errors"] / 100, record["measures"]["seconds"] / 60
-    rows = [row for row in judged(results) if row["section"] in page.POST]
+    rows = [row for row in judged(results) if row["section"] in claims_page.POST]
     return (f"The packaged BERT (MiniLM, fine-tuned for {minutes:.0f} minutes on one thread) names **{right:.1f} %** "
-            f"of the 10,000 test definitions right.\n\n{_ruler(results)}{page.table(rows)}\n\n{page.counted(rows)}")
+            f"of the 10,000 test definitions right.\n\n{_ruler(results)}{claims_page.table(rows)}\n\n{claims_page.counted(rows)}")
 
 
 def _ruler(results: Path) -> str:
@@ -169,16 +169,16 @@ def _ruler(results: Path) -> str:
 
 def figure(results: Path) -> str:
     """The README's picture of the claims, as SVG."""
-    from kdlab import page
+    from . import claims_page
 
-    return page.figure([row for row in judged(results) if row["section"] in page.SECTIONS])
+    return claims_page.figure([row for row in judged(results) if row["section"] in claims_page.SECTIONS])
 
 
 def judged(results: Path) -> list[dict]:
     """The claims beside what the full runs measured."""
-    from kdlab import paper
+    from . import claims
 
-    return paper.judged({path.stem: _read(path) for path in sorted((results / "claims").glob("*.json"))})
+    return claims.judged({path.stem: _read(path) for path in sorted((results / "claims").glob("*.json"))})
 
 
 def _median(rows: list[dict], key: str, what: str) -> float:

@@ -102,7 +102,7 @@ def _timed(path: Path, out: Path, parameters: dict) -> tuple[float, str]:
 def _mark(path: Path, parameters: dict) -> str:
     """Stands for a notebook, its parameters and the package it runs on."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    for file in [path, *sorted(Path(__file__).parent.rglob("*.py"))]:
+    for file in [path, *sorted(Path(__file__).parent.parent.rglob("*.py"))]:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -152,7 +152,7 @@ def to_html(notebook: Path, folder: Path) -> Path:
     page, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": notebook.stem}})
     folder.mkdir(parents=True, exist_ok=True)
     for script in ("require.js", "embed-amd.js"):
-        shutil.copy(Path(__file__).parent / "widgets" / "page" / script, folder)
+        shutil.copy(Path(__file__).parent.parent / "widgets" / "page" / script, folder)
     shutil.copy(_anywidget_script(), folder / "anywidget.js")
     target = folder / f"{notebook.stem}.html"
     target.write_text(page, encoding="utf-8")

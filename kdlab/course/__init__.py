@@ -1,0 +1,17 @@
+"""The course: its notebooks as programs, what they measured, and the claims that this is set against."""
+
+from . import claims, claims_page, readme
+from .notebooks import (
+    execute,
+    find,
+    for_projector,
+    given,
+    profile,
+    run,
+    to_html,
+    widget_errors,
+    with_mathml,
+)
+
+__all__ = ["claims", "claims_page", "execute", "find", "for_projector", "given", "profile", "readme", "run", "to_html",
+           "widget_errors", "with_mathml"]  # fmt: skip
