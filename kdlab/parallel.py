@@ -26,7 +26,7 @@ def map(function: Callable[..., Any], jobs: Iterable[tuple], *, n_jobs: int | No
     from tqdm.auto import tqdm
 
     jobs = [tuple(job) for job in jobs]
-    n_jobs = min(_workers(n_jobs), max(1, len(jobs)))
+    n_jobs = min(worker_count(n_jobs), max(1, len(jobs)))
     if n_jobs == 1 and backend == "loky":
         return [function(*job) for job in tqdm(jobs, desc=progress, disable=not progress, leave=False)]
     results = [_NOTHING] * len(jobs)
@@ -62,7 +62,8 @@ def _one(function: Callable, number: int, job: tuple, environment: dict[str, str
     return number, function(*job)
 
 
-def _workers(n_jobs: int | None) -> int:
+def worker_count(n_jobs: int | None = None) -> int:
+    """Return how many processes a map may use: `n_jobs`, or by default one a core, divided by a training's threads."""
     if n_jobs is None:
         return 1 if machine.device().type != "cpu" else max(1, (os.cpu_count() or 1) // machine.thread_count())
     if not isinstance(n_jobs, int) or n_jobs < 1:

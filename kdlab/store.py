@@ -28,7 +28,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from kdlab import machine, randomness
+from kdlab import machine, randomness, values
 
 FORMAT = 1
 _SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')
@@ -58,7 +58,7 @@ def model(
     Both start from torch.manual_seed(settings["seed"]), or from a seed made of the settings if they name none; the
     caller's random numbers go on as if nothing had happened, whether the net was trained or loaded.
     """
-    key = _key(name, settings)
+    key = entry_key(name, settings)
     with randomness.for_a_while(_seed(settings, key)):
         net = build()
         shapes, home = _shapes(net), next((t.device for t in net.state_dict().values()), "cpu")
@@ -83,7 +83,7 @@ def result(name: str, settings: dict, compute: Callable[[], Any]) -> Any:
 
     Settings and random numbers are treated as by `model`.
     """
-    key = _key(name, settings)
+    key = entry_key(name, settings)
     about = {"entry": f"{name}.{key}.result", "name": name, "settings": settings}
     with randomness.for_a_while(_seed(settings, key)):
         return _kept(about, compute, dict, lambda state: None)["value"]
@@ -94,16 +94,46 @@ def tensors(name: str, settings: dict, compute: Callable[[], dict[str, Tensor]])
 
     They come on the device that `machine.device()` names. Settings and random numbers are treated as by `model`.
     """
-    key, found = _key(name, settings), {}
+    key, found = entry_key(name, settings), {}
     about = {"entry": f"{name}.{key}.tensors", "name": name, "settings": settings}
     with randomness.for_a_while(_seed(settings, key)):
         _kept(about, lambda: found.update(compute()), lambda: found, found.update)
     return {each: tensor.to(machine.device()) for each, tensor in found.items()}
 
 
+def value(name: str, settings: dict, compute: Callable[[], Any], about: Callable[[], dict] = dict) -> tuple[Any, dict]:
+    """What compute() returns for these settings, and its record: read or else computed.
+
+    It may be anything that can be pickled: models and tensors, alone or in tuples, lists and dicts. about: is asked
+    after compute() for plain values that go into the record as record["value"]. Settings and random numbers are
+    treated as by `model`.
+    """
+    made: list = []
+    entry = {"entry": f"{name}.{entry_key(name, settings)}.value", "name": name, "settings": settings}
+
+    def work() -> dict:
+        made.append(compute())
+        return about()
+
+    def use(tensors: dict[str, Tensor]) -> None:
+        try:
+            made.append(values.put_together(tensors))
+        except ValueError as error:
+            raise Damaged(f"{entry['entry']}: {error}") from error
+
+    with randomness.for_a_while(_seed(settings, entry_key(name, settings))):
+        record = _kept(entry, work, lambda: values.take_apart(made[0]), use)
+    return made[0], record
+
+
+def has(name: str, settings: dict) -> bool:
+    """Return whether `value` has an entry of these settings."""
+    return (folder() / f"{name}.{entry_key(name, settings)}.value.safetensors").exists()
+
+
 def checkpoint(name: str, settings: dict) -> Path:
     """Where a training of these settings may keep itself while it runs, for `train.fit(…, checkpoint=…)`."""
-    return folder() / f"{name}.{_key(name, settings)}.checkpoint"
+    return folder() / f"{name}.{entry_key(name, settings)}.checkpoint"
 
 
 def packaged(name: str) -> tuple[dict[str, Tensor], dict]:
@@ -150,7 +180,7 @@ def entries() -> list[dict]:
 
 def forget(name: str, settings: dict | None = None) -> int:
     """Delete the models and results of this name, or only those of these settings; returns how many there were."""
-    key = _key(name, settings or {})
+    key = entry_key(name, settings or {})
     doomed = list(folder().glob(f"{name}.{'*' if settings is None else key}.*.safetensors"))
     for path in doomed:
         path.unlink(missing_ok=True)
@@ -160,7 +190,8 @@ def forget(name: str, settings: dict | None = None) -> int:
 # ---- settings, and what else must be equal
 
 
-def _key(name: str, settings: dict) -> str:
+def entry_key(name: str, settings: dict) -> str:
+    """Return the digest of a name and its settings, under which an entry is kept. Raises for what is not plain."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
         raise ValueError(f"a name is 1 to 100 letters, digits, '_' or '-', got {name!r}; put the rest into settings")
     if not isinstance(settings, dict):

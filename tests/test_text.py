@@ -175,7 +175,7 @@ def test_fine_tuning_is_kept_and_not_done_twice(task, tmp_path, monkeypatch):
     monkeypatch.setenv("KDLAB_STORE", str(tmp_path))
     task = task._replace(x_train=task.x_train[:8], y_train=task.y_train[:8], x_dev=task.x_dev[:4],
                          y_dev=task.y_dev[:4], x_test=task.x_test[:4], y_test=task.y_test[:4])  # fmt: skip
-    changed = {"epochs": 1, "rank": 2, "bfloat16": False}
+    changed = {"epochs": 1, "rank": 2}
     first = bert.fine_tuned(task, **changed)
     monkeypatch.setattr(bert, "learn", lambda *_: pytest.fail("trained twice"))
     again = bert.fine_tuned(task, **changed)

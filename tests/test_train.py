@@ -538,7 +538,7 @@ def test_bfloat16_learns_and_its_weights_stay_single():
     torch.manual_seed(0)
     student = net()
     before = weights(student)
-    with machine.bfloat16():
+    with machine.autocast("bfloat16"):
         history = train.fit(student, blobs(), train.labels(student), epochs=12, lr=1e-2)
     assert history[-1]["ce"] < history[0]["ce"] / 2
     assert not torch.equal(weights(student), before)

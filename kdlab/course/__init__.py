@@ -1,6 +1,7 @@
 """The course: its notebooks as programs, what they measured, and the claims that this is set against."""
 
 from . import claims, claims_page, readme
+from .experiment import Experiment
 from .notebooks import (
     execute,
     find,
@@ -13,5 +14,18 @@ from .notebooks import (
     with_mathml,
 )
 
-__all__ = ["claims", "claims_page", "execute", "find", "for_projector", "given", "profile", "readme", "run", "to_html",
-           "widget_errors", "with_mathml"]  # fmt: skip
+__all__ = [
+    "Experiment",
+    "claims",
+    "claims_page",
+    "execute",
+    "find",
+    "for_projector",
+    "given",
+    "profile",
+    "readme",
+    "run",
+    "to_html",
+    "widget_errors",
+    "with_mathml",
+]

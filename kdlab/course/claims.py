@@ -162,7 +162,8 @@ def claim(id: str) -> Claim:
 
 
 def record(id: str, values: list[float], *, settings: dict[str, Any], profile: str = "own", notebook: str = "",
-           seconds: float | None = None) -> Path | None:
+           seconds: float | None = None, machines: list | None = None, of_value: list | None = None,
+           code: dict | None = None) -> Path | None:
     """Keep what was measured against a claim: one value a seed, in the claim's unit.
 
     A full run is kept in results/claims of the course, any other in the store. Where a larger profile's record is

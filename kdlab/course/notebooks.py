@@ -23,9 +23,10 @@ def find(folder: Path, wanted: list[str]) -> list[Path]:
 
 
 def profile(path: Path, name: str) -> dict:
-    """The values of profiles.yaml's profile `name` that the notebook's parameters cell declares; "" is its own values.
+    """The values that profiles.yaml's profile `name` has for the notebook; {} for its own values, "".
 
-    Only the declared ones: papermill would pass on the others with no more than a line in its log.
+    Of the section `all` only what the parameters cell declares. Raises ValueError for a name in the notebook's own
+    section that it does not declare: papermill would pass over it with no more than a line in its log.
     """
     import papermill
     import yaml
@@ -36,7 +37,10 @@ def profile(path: Path, name: str) -> dict:
     if name not in profiles:
         raise ValueError(f"no profile is called {name!r}; profiles.yaml has {', '.join(profiles)}")
     declared = papermill.inspect_notebook(str(path))
-    return {key: value for key, value in profiles[name].items() if key in declared}
+    own = profiles[name].get(path.stem[:2], {})
+    if odd := [key for key in own if key not in declared]:
+        raise ValueError(f"profile {name} sets {odd[0]!r}, which the parameters cell of {path.name} does not declare")
+    return {key: value for key, value in profiles[name]["all"].items() if key in declared} | own
 
 
 def given(path: Path, pairs: list[str], paths: list[Path]) -> dict:

@@ -150,7 +150,8 @@ def _bert(results: Path) -> str:
     right, minutes = 100 - record["measures"]["test_errors"] / 100, record["measures"]["seconds"] / 60
     rows = [row for row in judged(results) if row["section"] in claims_page.POST]
     return (f"The packaged BERT (MiniLM, fine-tuned for {minutes:.0f} minutes on one thread) names **{right:.1f} %** "
-            f"of the 10,000 test definitions right.\n\n{_ruler(results)}{claims_page.table(rows)}\n\n{claims_page.counted(rows)}")
+            f"of the 10,000 test definitions right.\n\n{_ruler(results)}{claims_page.table(rows)}"
+            f"\n\n{claims_page.counted(rows)}")
 
 
 def _ruler(results: Path) -> str:

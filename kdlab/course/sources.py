@@ -1,0 +1,150 @@
+"""Read a notebook's code without running it: its parameters, and a digest of the code that makes a number.
+
+A record carries these digests, so that the report can say when the code that made it has changed since.
+"""
+
+import ast
+import builtins
+import importlib
+import json
+import types
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .fingerprint import Tracer, shorten, source_digest, without_docstrings
+
+
+def path_of(notebook: str) -> Path | None:
+    """Return the file of the course's notebook of this name, or None where there is none."""
+    for folder in (Path.cwd(), Path.cwd() / "notebooks", Path(__file__).parent.parent.parent / "notebooks"):
+        if (path := folder / f"{notebook}.ipynb").exists():
+            return path
+    return None
+
+
+def parameters(notebook: str) -> list[str]:
+    """Return the names that the notebook's parameters cell assigns; [] where there is no such notebook."""
+    path = path_of(notebook)
+    if path is None:
+        return []
+    statements = _parse(_cell_sources(path, tagged=True))
+    return [target.id for statement in statements if isinstance(statement, ast.Assign) for target in statement.targets]
+
+
+def digests(notebook: str, functions: Iterable[str] = ()) -> dict[str, str] | None:
+    """Digest the code that these functions of a notebook run: the notebook's own and kdlab's, by name.
+
+    functions: none stands for all code of the notebook. Returns None where there is no such notebook.
+    """
+    path, names = path_of(notebook), sorted(set(functions))
+    if path is None:
+        return None
+    statements = _parse(_cell_sources(path, tagged=False))
+    used = _closure(statements, names) if names else statements
+    text = "\n".join(ast.unparse(without_docstrings(each)) for each in used if not isinstance(each, ast.Import))
+    tracer = Tracer()
+    for name, found in _kdlab_names(statements, used).items():
+        tracer.follow(found, name, strict=False)
+    own = {f"{notebook}:{','.join(names)}": shorten(text)}
+    return own | {name: digest for name, digest in tracer.code.items() if name.startswith("kdlab.") and "<" not in name}
+
+
+def current(names: Iterable[str]) -> dict[str, str | None]:
+    """Return today's digest of each name that `digests` gave; None where it is gone."""
+    return {name: _current(name) for name in names}
+
+
+def _current(name: str) -> str | None:
+    notebook, colon, functions = name.partition(":")
+    if colon:
+        found = digests(notebook, filter(None, functions.split(",")))
+        return found and found[name]
+    parts = name.split("~")[0].split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:end]))
+            for part in parts[end:]:
+                found = getattr(found, part)
+            return source_digest(getattr(found, "__wrapped__", found))
+        except (ImportError, AttributeError):
+            continue
+    return None
+
+
+def _cell_sources(path: Path, tagged: bool) -> list[str]:
+    """The code cells of a notebook: those tagged `parameters`, or the others. Lines for IPython are left out."""
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    wanted = [cell for cell in cells if ("parameters" in cell["metadata"].get("tags", [])) == tagged]
+    lines = [line for cell in wanted for line in ("".join(cell["source"]) + "\n").splitlines()]
+    return [line for line in lines if not line.startswith(("%", "!"))]
+
+
+def _parse(lines: list[str]) -> list[ast.stmt]:
+    return ast.parse("\n".join(lines)).body
+
+
+def _closure(statements: list[ast.stmt], names: list[str]) -> list[ast.stmt]:
+    """The top-level statements that define these names, and those that define what they read, in order."""
+    defining: dict[str, list[ast.stmt]] = {}
+    for statement in statements:
+        for name in _defines(statement):
+            defining.setdefault(name, []).append(statement)
+    wanted, todo = [], list(names)
+    known = set(todo)
+    while todo:
+        for statement in defining.get(todo.pop(), []):
+            if statement in wanted:
+                continue
+            wanted.append(statement)
+            new = _loads(statement) - known
+            known |= new
+            todo += new
+    return [statement for statement in statements if statement in wanted]
+
+
+def _defines(statement: ast.stmt) -> set[str]:
+    """The names that a top-level statement binds or changes in place."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _loads(statement: ast.stmt) -> set[str]:
+    loads = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return loads - set(dir(builtins))
+
+
+def _kdlab_names(statements: list[ast.stmt], used: list[ast.stmt]) -> dict[str, Any]:
+    """What the used statements take from kdlab: "train.fit" → the function."""
+    rooms = {}
+    for statement in statements:
+        if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == "kdlab":
+            module = importlib.import_module(statement.module)
+            for alias in statement.names:
+                found = getattr(module, alias.name, None)
+                rooms[alias.asname or alias.name] = found or importlib.import_module(f"{module.__name__}.{alias.name}")
+    found = {}
+    for node in (node for statement in used for node in ast.walk(statement)):
+        chain = _chain(node)
+        if chain and chain[0] in rooms:
+            value = rooms[chain[0]]
+            for i, part in enumerate(chain[1:], start=1):
+                if not isinstance(value, types.ModuleType) or not hasattr(value, part):
+                    break
+                value = getattr(value, part)
+                found[".".join(chain[: i + 1])] = value
+            if len(chain) == 1:
+                found[chain[0]] = value
+    return {name: value for name, value in found.items() if not isinstance(value, types.ModuleType)}
+
+
+def _chain(node: ast.AST) -> list[str]:
+    """The names of `train.fit` as ["train", "fit"]; [] for what is no such chain."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.insert(0, node.attr)
+        node = node.value
+    return [node.id, *parts] if isinstance(node, ast.Name) else []
