@@ -8,9 +8,9 @@ from torch import nn
 
 from kdlab import data, machine, metrics, models, store, train
 
-from . import bert
+from . import answers, bert
 
-__all__ = ["RECIPE", "bert", "learn", "mnist", "trained", "untrained"]
+__all__ = ["RECIPE", "answers", "bert", "learn", "mnist", "trained", "untrained"]
 
 # As in section 3 of Hinton et al. 2015: dropout, a weight constraint, images moved by up to two pixels, all 60,000
 # training images. What the paper leaves unsaid is chosen here, and was not tuned on the test set.
