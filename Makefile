@@ -5,14 +5,17 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export VENV PYTHON
 
-.PHONY: lab test smoke full bench html clean
+.PHONY: lab test course smoke full bench html clean
 
 lab: $(VENV)/ready-lab            ## set up, and open JupyterLab on the first notebook
 	@$(BIN)/kdlab lab
 
-test: $(VENV)/ready-test          ## set up, and run ruff, the unit tests, every notebook, and the browser tests
+test: $(VENV)/ready-test          ## set up, and run ruff, the unit tests, every notebook small, and the browser tests
 	@$(BIN)/ruff check
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+course: $(VENV)/ready-test        ## every notebook at its own values: what it says is seen, and is not another run's
+	@$(BIN)/python -m pytest -m course
 
 smoke: $(VENV)/ready-test         ## every notebook at the size of seconds
 	@$(BIN)/kdlab run --profile smoke

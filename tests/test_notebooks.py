@@ -8,18 +8,29 @@ import nbformat
 import papermill
 import pytest
 import yaml
-from conftest import BROWSER, NOTEBOOKS, OTHER_SEED, ROOT, with_sliders
+from conftest import NOTEBOOKS, OTHER_SEED, ROOT
 
 from kdlab import course
 
-SECONDS_A_CELL = 600
+SECONDS_A_CELL = 1_800  # only what hangs takes so long, also on a slow machine with other work
 PROFILES = yaml.safe_load((ROOT / "notebooks" / "profiles.yaml").read_text())
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @pytest.mark.notebook
 @each_notebook
-def test_notebook_runs_from_top_to_bottom(path, tmp_path, offline, record_property):
+def test_notebook_runs_small_and_from_another_seed(path, tmp_path, offline, record_property):
+    start = time.perf_counter()
+    problem = course.execute(path, tmp_path / path.name, course.profile(path, "smoke") | other_seed(path), SECONDS_A_CELL)
+    record_property("notebook", path.stem)
+    record_property("seconds", time.perf_counter() - start)
+    assert not problem
+
+
+@pytest.mark.course
+@each_notebook
+def test_notebook_shows_its_effects_at_its_own_values(path, tmp_path, offline, monkeypatch, record_property):
+    monkeypatch.setenv("KDLAB_STORE", str(tmp_path / "store"))  # nothing that another notebook kept may help
     start = time.perf_counter()
     problem = course.execute(path, tmp_path / path.name, {}, SECONDS_A_CELL)
     record_property("notebook", path.stem)
@@ -27,13 +38,35 @@ def test_notebook_runs_from_top_to_bottom(path, tmp_path, offline, record_proper
     assert not problem
 
 
-@pytest.mark.notebook
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if not (BROWSER and with_sliders(path))],
-                         ids=lambda path: path.stem)  # fmt: skip
-def test_notebook_also_holds_when_it_is_small_and_the_seed_is_another(path, tmp_path, offline):
-    """Those with sliders run so in the browser (test_browser.py), and here where there is none."""
-    small = course.profile(path, "smoke") | {"seed": OTHER_SEED}
-    assert not course.execute(path, tmp_path / path.name, small, SECONDS_A_CELL)
+CACHED = [path for path in NOTEBOOKS if "@run.cached" in path.read_text(encoding="utf-8")]
+TIMES = re.compile(r"\bms\b|seconds|minute|fast|\bs\b|MB|it/s")  # lines that speak of the clock
+
+
+@pytest.mark.course
+@pytest.mark.parametrize("path", CACHED, ids=lambda path: path.stem)
+def test_a_second_seed_in_the_same_store_gives_what_a_fresh_store_gives(path, tmp_path, offline, monkeypatch):
+    """A key that leaves something out would answer the second seed with a number of the first."""
+
+    def printed(store: str, seed: int) -> list[list[str]]:
+        monkeypatch.setenv("KDLAB_STORE", str(tmp_path / store))
+        out = tmp_path / f"{store}-{seed}.ipynb"
+        assert not course.execute(path, out, course.profile(path, "smoke") | {"seed": seed}, SECONDS_A_CELL)
+        return lines_of(out)
+
+    first, second = printed("used", 0), printed("used", 1)
+    assert second == printed("fresh", 1)
+    assert first != second, "another seed should give other numbers"
+
+
+def lines_of(executed) -> list[list[str]]:
+    """What each code cell printed, without the lines that speak of the clock."""
+    cells = [cell for cell in nbformat.read(executed, 4).cells if cell.cell_type == "code"]
+    texts = ["".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout") for cell in cells]
+    return [[line for line in text.splitlines() if not TIMES.search(line)] for text in texts]
+
+
+def other_seed(path) -> dict:
+    return {"seed": OTHER_SEED} if "seed" in papermill.inspect_notebook(str(path)) else {}
 
 
 def notebook(*sources):
@@ -75,14 +108,26 @@ def test_notebook_is_committed_without_outputs_and_with_its_parts(path):
 
 
 @each_notebook
-def test_parameters_are_plain_values_and_every_profile_value_is_some_notebooks(path):
+def test_parameters_are_plain_values_and_profiles_name_no_others(path):
     cell = next(c for c in nbformat.read(path, 4).cells if "parameters" in c.metadata.get("tags", []))
     for line in filter(None, map(str.strip, cell.source.splitlines())):
         assert re.fullmatch(r"\w+ = (-?[\d_.e-]+|\"[^\"]*\"|True|False)(  # .+)?", line), f"not a plain value: {line}"
         assert line.split()[0] in papermill.inspect_notebook(str(path)), f"papermill does not see it: {line}"
-    declared = {name for path in NOTEBOOKS for name in papermill.inspect_notebook(str(path))}
-    for name, values in PROFILES.items():
-        assert set(values) <= declared, f"profile {name} sets what no notebook declares"
+    for name in PROFILES:
+        course.profile(path, name)  # raises for a name in the notebook's section that its cell does not declare
+
+
+def test_a_profile_section_of_a_notebook_is_no_other_ones():
+    numbers = {path.stem[:2] for path in NOTEBOOKS}
+    for name, sections in PROFILES.items():
+        assert set(sections) <= numbers | {"all"}, f"profile {name} has a section for no notebook"
+
+
+def test_a_name_that_the_notebook_lacks_is_refused_in_its_section(tmp_path):
+    nbformat.write(notebook("lr = 1"), tmp_path / "07_made_up.ipynb")
+    (tmp_path / "profiles.yaml").write_text('smoke: {all: {seed: 1, lr: 3}, "07": {epochs: 2}}')
+    with pytest.raises(ValueError, match=r"profile smoke sets 'epochs'.*07_made_up.ipynb"):
+        course.profile(tmp_path / "07_made_up.ipynb", "smoke")
 
 
 def test_a_profile_or_notebook_that_is_not_there_is_named(tmp_path):

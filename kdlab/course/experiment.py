@@ -133,9 +133,8 @@ class Cached:
         """The key of these arguments, as plain values; the seed apart, from which random numbers are drawn."""
         tracer = Tracer()
         digests = {name: tracer.of_value(value, f"{self.__name__}'s argument {name}") for name, value in bound.items()}
-        shown = {name: value for name, value in bound.items() if isinstance(value, bool | int | float | str)}
         seed = bound.get("seed")
-        return {"notebook": self.run.name, "function": self.__name__, "arguments": digests, "called": repr(shown),
+        return {"notebook": self.run.name, "function": self.__name__, "arguments": digests,
                 "code": context + tracer.digest(), "kdlab": kdlab.__version__,
                 **({"seed": int(seed)} if isinstance(seed, int) else {})}
 
@@ -153,7 +152,8 @@ class Cached:
 
         def about() -> dict:
             own = time.perf_counter() - started - work["nested"]
-            return {"own_seconds": round(own, 3), "uses": work["uses"]}
+            shown = {key: each for key, each in bound.items() if isinstance(each, bool | int | float | str)}
+            return {"called": shown, "own_seconds": round(own, 3), "uses": work["uses"]}
 
         value, record = store.value(name, settings, compute, about)
         self._note(record, time.perf_counter() - started)

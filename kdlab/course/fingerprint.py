@@ -169,13 +169,19 @@ def reads(function: Callable) -> list[tuple[str, Any]]:
             value = function.__globals__[first]
         else:
             continue  # a builtin, or a name that is not there yet
-        name = first
-        while isinstance(value, types.ModuleType) and rest and hasattr(value, rest[0]):
-            name, value = f"{name}.{rest[0]}", getattr(value, rest.pop(0))
-        found.append((name, value))
+        found.append(_at_the_end(first, value, rest))
     found += [(f"default {i}", value) for i, value in enumerate(function.__defaults__ or ())]
     found += [(f"default {key}", value) for key, value in (function.__kwdefaults__ or {}).items()]
     return found + _imported(code, function.__globals__.get("__package__") or "")
+
+
+def _at_the_end(name: str, value: Any, rest: list[str]) -> tuple[str, Any]:
+    """Follow `train.fit` from the module to what is used of it; of another library's module, take only the name."""
+    while isinstance(value, types.ModuleType) and rest and hasattr(value, rest[0]):
+        if _place_of_module(value) == "library":
+            return ".".join([name, *rest]), ".".join([value.__name__, *rest])
+        name, value = f"{name}.{rest[0]}", getattr(value, rest.pop(0))
+    return name, value
 
 
 def _chains(code: types.CodeType) -> Iterator[list[str]]:
@@ -239,12 +245,16 @@ def _methods(cls: type) -> Iterator[types.FunctionType]:
 def _place(found: Any) -> str:
     """Whose code it is: "kdlab", "user" (a notebook's, a script's), or another "library"."""
     module = getattr(found, "__module__", None) or ""
-    if module.split(".")[0] == "kdlab":
+    return _place_of_module(sys.modules.get(module) or types.ModuleType(module))
+
+
+def _place_of_module(module: types.ModuleType) -> str:
+    if module.__name__.split(".")[0] == "kdlab":
         return "kdlab"
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if module == "builtins" or module in sys.builtin_module_names or (file or "").startswith(_INSTALLED):
-        return "library"
-    return "user"
+    if module.__name__ == "__main__":
+        return "user"
+    known = module.__name__ == "builtins" or module.__name__ in sys.builtin_module_names
+    return "library" if known or (getattr(module, "__file__", None) or "").startswith(_INSTALLED) else "user"
 
 
 def label(found: Any) -> str:
