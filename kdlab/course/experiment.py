@@ -185,7 +185,7 @@ class Cached:
         return self.__dict__ | {"_context": self.context()}
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=1)  # what it reads may be large
 def _shipped(path: str) -> Cached:
     return cloudpickle.loads(Path(path).read_bytes())
 
