@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from kdlab import losses, machine, models
 
 from .cost import Timing, disk_bytes, latency, memory, multiply_adds, nonzero, parameters
+from .rounding import round_to_spread
 
 __all__ = ["Timing", "accuracy", "agreement", "calibration", "calibration_error", "confusion", "disk_bytes", "entropy",
            "errors", "latency", "logits", "memory", "multiply_adds", "nearest", "nonzero", "parameters",
-           "similarity"]  # fmt: skip
+           "round_to_spread", "similarity"]  # fmt: skip
 
 
 def logits(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
