@@ -10,22 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from kdlab import machine, metrics, store, text
-from kdlab.course import claims
 
 TOKENS = 16  # of the texts that are timed: about the mean of the glosses, so nothing is padded
 COLUMNS = {"parameters": ("parameters, M", 1e-6, 1), "nonzero": ("not zero, M", 1e-6, 1),
            "bytes": ("on disk, MB", 1e-6, 1), "multiply_adds": ("multiply-adds, M", 1e-6, 0),
            "ms_1": ("1 text, ms", 1, 1), "ms_32": ("32 texts, ms", 1, 0),
            "memory": ("memory, MB", 1e-6, 1)}  # fmt: skip
+PLUS_MINUS = "±: the standard error of the score, from its test texts and its seeds."
 
 
 def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, threads: int | None = None,
-            scores: Sequence[float] | None = None) -> dict[str, Any]:
+            scores: Sequence[float] | None = None, reference: dict[str, Any] | None = None) -> dict[str, Any]:
     """A row: what `net` costs, each thing by itself, and the per cent of the test texts that it gets right.
 
     net: (batch, tokens) token numbers → logits. scores: on these test texts, where they are known, of one net or of
     several seeds' nets; `net` is then the one whose costs are measured, and is not asked again. A net that does not
-    compute in torch may have its own word on its costs, net.costs(), with None for what nobody counts.
+    compute in torch may have its own word on its costs, net.costs(), with None for what nobody counts. reference: the
+    row of what it is compared with, asked for the same texts: needed where a table's other rows are of other texts.
     """
     one, many = sample(task, 1), sample(task, 32)
     times = [metrics.latency(net, x, repeats=repeats, threads=threads) for x in (one, many)]
@@ -35,7 +36,13 @@ def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, th
             "bytes": metrics.disk_bytes(net), "multiply_adds": metrics.multiply_adds(net, one),
             "ms_1": times[0].median, "ms_32": times[1].median, "memory": metrics.memory(net, many),
             "scores": [float(score) for score in scores], "n_test": len(task.y_test),
-            "threads": times[0].threads} | (net.costs() if hasattr(net, "costs") else {})  # fmt: skip
+            "threads": times[0].threads, **({"reference": as_reference(reference)} if reference else {}),
+            **(net.costs() if hasattr(net, "costs") else {})}  # fmt: skip
+
+
+def as_reference(row: dict[str, Any]) -> dict[str, Any]:
+    """What a row that was asked for the same texts keeps of this one, to be compared with it."""
+    return {"name": row["name"], "score": statistics.fmean(row["scores"])}
 
 
 def sample(task: text.Task, n: int, tokens: int = TOKENS) -> Tensor:
@@ -59,32 +66,52 @@ def keep(rows: list[dict[str, Any]], *, profile: str = "own", notebook: str) -> 
 
 
 def kept(profile: str = "own") -> list[dict[str, Any]]:
-    """The rows of all notebooks at this profile, in the order of the notebooks."""
+    """The rows of all notebooks at this profile, in the order of the notebooks.
+
+    Where notebook 09 has measured BERT, a row of as many texts has it as its reference.
+    """
     files = sorted(folder(profile).glob("*.json"))
-    return [row for path in files for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    rows = [row for path in files for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    if rows and rows[0]["name"] == "BERT":
+        first = {"n_test": rows[0]["n_test"], "reference": as_reference(rows[0])}
+        rows[1:] = [first | row if row["n_test"] == first["n_test"] else row for row in rows[1:]]
+    return rows
 
 
 def folder(profile: str) -> Path:
     """Where rows of a profile are kept."""
-    place = claims.folder(profile).with_name("ruler")
+    place = store.results(profile) / "ruler"
     return place if profile == "full" else place / profile
 
 
 class Table:
-    """Rows as a table: in a notebook as HTML, elsewhere as text. The first row is what the others are shares of."""
+    """Rows as a table: in a notebook as HTML, elsewhere as text. The first row is what the others are shares of.
+
+    Scores are compared on the same texts alone: a row of other texts than the first's brings its reference's score on
+    them (`measure`'s reference). Raises ValueError for one that does not.
+    """
 
     def __init__(self, rows: list[dict[str, Any]]):
         if not rows:
             raise ValueError("no rows to show; notebook 09 measures the first")
-        self.rows = rows
+        self.rows, first = rows, rows[0]
+        for row in rows:
+            if "reference" not in row and row["n_test"] != first["n_test"]:
+                raise ValueError(f"rows of one table are scored on the same test texts: {row['name']!r} has "
+                                 f"{row['n_test']:,} of them, {first['name']!r} {first['n_test']:,}. Measure both with "
+                                 f"one n_test, or give ruler.measure the row of {first['name']!r} on those "
+                                 f"{row['n_test']:,} texts: reference=row")
+        self.references = [row.get("reference") or as_reference(first) for row in rows]
 
     def cells(self) -> list[list[str]]:
         """The heading, then a line a row: its name, each cost with its share of the first row's, and its score."""
-        lines = [["", *(title for title, _, _ in COLUMNS.values()), "right, %"]]
-        for row in self.rows:
+        names = " or ".join(dict.fromkeys(each["name"] for each in self.references))
+        lines = [["", *(title for title, _, _ in COLUMNS.values()), "right, %", f"beside {names}, points", "seeds"]]
+        for row, reference in zip(self.rows, self.references, strict=True):
             costs = ["–" if row[key] is None else f"{row[key] * unit:,.{digits}f}{self._share(row, key)}"
                      for key, (_, unit, digits) in COLUMNS.items()]  # fmt: skip
-            lines.append([row["name"], *costs, score(row)])
+            texts = "" if row["n_test"] == self.rows[0]["n_test"] else f" ({row['n_test']:,} texts)"
+            lines.append([row["name"], *costs, score(row) + texts, _beside(row, reference), str(len(row["scores"]))])
         return lines
 
     def _share(self, row: dict[str, Any], key: str) -> str:
@@ -96,7 +123,7 @@ class Table:
         body = "".join(_html(line, "td") for line in lines)
         return (f"<table><thead>{_html(head, 'th')}</thead><tbody>{body}</tbody></table>"
                 f"<small>Operations of one text of {TOKENS} tokens; memory for 32 of them, beside the weights; below "
-                f"each number its share of the first row's; {self.rows[0]['threads']} thread(s).</small>")
+                f"each number its share of the first row's; {self.rows[0]['threads']} thread(s). {PLUS_MINUS}</small>")
 
     def __repr__(self) -> str:
         lines = self.cells()
@@ -118,14 +145,21 @@ def _html(line: list[str], tag: str) -> str:
 
 
 def score(row: dict[str, Any]) -> str:
-    """The mean of a row's scores and its spread: over seeds where there are several, else the test set's own error."""
-    mean = statistics.fmean(row["scores"])
-    if len(row["scores"]) > 1:
-        return f"{mean:.1f} ± {statistics.stdev(row['scores']):.1f} ({len(row['scores'])} seeds)"
-    return f"{mean:.1f} ± {error(row):.1f}"
+    """The mean of a row's scores ± its `error`, rounded to that."""
+    return " ± ".join(metrics.round_to_spread(statistics.fmean(row["scores"]), error(row)))
+
+
+def _beside(row: dict[str, Any], reference: dict[str, Any]) -> str:
+    """Points above the reference on the same texts, to the place of the score; "" for the reference itself."""
+    if row["name"] == reference["name"]:
+        return ""
+    points = metrics.round_to_spread(statistics.fmean(row["scores"]) - reference["score"], error(row))[0]
+    return points if points.startswith("-") else f"+{points}"
 
 
 def error(row: dict[str, Any]) -> float:
-    """The standard error of a row's score, in points: how far another test set of this size may be off."""
-    right = statistics.fmean(row["scores"]) / 100
-    return 100 * (right * (1 - right) / row["n_test"]) ** 0.5
+    """The standard error of a row's score, in points: of its test texts and, with several seeds, of their mean."""
+    scores = row["scores"]
+    right = statistics.fmean(scores) / 100
+    of_seeds = statistics.variance(scores) / len(scores) if len(scores) > 1 else 0.0
+    return (100**2 * right * (1 - right) / row["n_test"] + of_seeds) ** 0.5

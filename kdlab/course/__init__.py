@@ -1,6 +1,6 @@
 """The course: its notebooks as programs, what they measured, and the claims that this is set against."""
 
-from . import claims, claims_page, readme
+from . import claims, claims_page, readme, records
 from .experiment import Experiment
 from .notebooks import (
     execute,
@@ -24,6 +24,7 @@ __all__ = [
     "given",
     "profile",
     "readme",
+    "records",
     "run",
     "to_html",
     "widget_errors",

@@ -69,6 +69,10 @@ def _number(text: str) -> float | None:
         return None
 
 
+def _inside(inner: Range, outer: Range) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
 CLAIMS = read(Path(__file__).with_name("claims.toml"))
 
 
@@ -122,7 +126,3 @@ def test_error(claim: Claim, value: float) -> float | None:
     unit = claim.test_size if claim.scale == "count" else 100.0  # what a share of 1 is called
     share = value / unit
     return unit * math.sqrt(share * (1 - share) / claim.test_size)
-
-
-def _inside(inner: Range, outer: Range) -> bool:
-    return outer[0] <= inner[0] and inner[1] <= outer[1]

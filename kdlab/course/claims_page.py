@@ -11,10 +11,10 @@ from kdlab.metrics import round_to_spread
 from . import claims, records
 
 SECTIONS = {"2": "Distillation", "2.1": "Matching logits", "3": "MNIST", "4": "Speech: ten models into one",
-            "5": "Specialists", "6": "Soft targets as regularisers",
+            "5": "Specialists", "6": "Soft targets as regularizers",
             "6.1": "Specialists that keep every class", "8": "Specialists in one net"}  # fmt: skip
-POST = {"prune": "Pruning", "factorise": "Factorising", "distil": "Distilling", "share": "Sharing weights",
-        "quantise": "Quantising", "together": "Together"}  # fmt: skip
+POST = {"prune": "Pruning", "factorize": "Factorizing", "distil": "Distilling", "share": "Sharing weights",
+        "quantize": "Quantizing", "together": "Together"}  # fmt: skip
 COLOURS = {"confirmed": "#00795a", "partly": "#8a6100", "not": "#b03a00", "too noisy": "#6b4c9a",
            "one run only": "#6b4c9a", "not judged": "#555", "not yet run": "#555"}  # fmt: skip
 STALE = "†"

@@ -1,10 +1,14 @@
 """From what was measured to what the README says: results/ and the packaged teacher's record in, Markdown out."""
 
+import itertools
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from kdlab import store
+from kdlab import ruler, store
+
+from . import claims, claims_page, records
 
 BLOCK = re.compile(r"(<!-- results: (?P<name>\w+) -->\n)(?:.*?\n)??(<!-- end -->)", re.S)
 
@@ -26,9 +30,9 @@ def _read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _machine(record: dict) -> str:
-    facts = record["machine"]
-    return f"{facts['processor']}, {facts['cores']} cores, Python {facts['python']}, torch {facts['torch']}"
+def _machines(found: Iterable[dict]) -> str:
+    """Each machine once, from what `machine.describe()` returned on it."""
+    return "; ".join(sorted({records.describe_machine(facts) for facts in found}))
 
 
 def _teacher(results: Path) -> str:
@@ -36,7 +40,7 @@ def _teacher(results: Path) -> str:
     measures, settings = record["measures"], record["settings"]
     return (f"The packaged teacher (2 × 1200 units, {settings['epochs']} epochs, seed {settings['seed']}) makes "
             f"**{measures['test_errors']} errors** on MNIST's 10,000 test images; the paper's makes 67. It took "
-            f"{measures['seconds'] / 60:.0f} minutes on one thread ({_machine(record)}); "
+            f"{measures['seconds'] / 60:.0f} minutes on one thread ({records.describe_machine(record['machine'])}); "
             "`python scripts/train_teacher.py` makes it anew.")  # fmt: skip
 
 
@@ -47,7 +51,7 @@ def _minutes(results: Path) -> str:
         f"| [{number} {title}](notebooks/{file}.ipynb) | {question} | {seconds.get(file, 'not timed')} |"
         for number, title, file, question in COURSE
     )
-    machines = "; ".join(sorted({_machine(row) for row in timed}))
+    machines = _machines(row["machine"] for row in timed)
     return f"| notebook | the question it answers | time |\n|---|---|---|\n{rows}\n\nTimes: {machines}."
 
 
@@ -88,35 +92,49 @@ def _speed(results: Path) -> str:
     return ("| student | kdlab | … with two threads | tutorial loop | … with one thread | kdlab / tutorial | "
             "of the matrix rate |\n"
             f"|---|---|---|---|---|---|---|\n{rows}\n\n"
-            f"{_at_once(record)}`import kdlab` takes {record['import']['kdlab']} s, `import torch` alone "
-            f"{record['import']['torch']} s. Median of {record['rounds']} rounds; {_machine(record)}.")
+            f"{_in_words(record)}")
 
 
-def _at_once(record: dict) -> str:
-    """What many nets at once gain, as far as it was measured."""
-    said = ""
-    if row := record.get("many"):
-        said += (f"{row['students']} students of 2 × {row['units']} at once learn "
-                 f"{row['one_by_one'] / row['at_once']:.1f} times as fast as one after the other, in two processes "
-                 f"{row['one_by_one'] / row['in_two_processes']:.1f} times; their final losses part by "
-                 f"{row['largest_difference_of_losses']:.0e} of themselves at the most. ")
-    if row := record.get("speech"):
-        said += (f"An acoustic model of 2 × {row['units']} learns from {row['one']:,} frames a second; ten at once "
-                 f"from {row['ten_at_once']:,}, one after the other from {row['ten_one_by_one']:,}. ")
-    if row := record.get("eq5"):
-        said += (f"Eq. 5 answers {row['batched']:,.0f} images a second in a batch, {row['one_by_one']:,.0f} one by one "
-                 f"by the same steps, {row['as_written']:,.1f} as it is written, by plain gradient descent. ")
-    if later := record.get("measured_later"):
-        said += f"(These on {_machine(later)}.) "
-    return said
+def _in_words(record: dict) -> str:
+    """What was measured beside the table, in sentences; after those of one machine, which it was."""
+    facts = {"training": f"Each number is the median of {record['rounds']} rounds."}
+    facts |= {name: said(record[name]) for name, said in _SENTENCES.items() if name in record}
+    by_machine = itertools.groupby(facts, key=lambda name: records.describe_machine(record["machines"][name]))
+    return " ".join(f"{' '.join(facts[name] for name in names)} ({machine}.)" for machine, names in by_machine)
+
+
+def _many(row: dict) -> str:
+    return (f"{row['students']} students of 2 × {row['units']} at once learn "
+            f"{row['one_by_one'] / row['at_once']:.1f} times as fast as one after the other, in two processes "
+            f"{row['one_by_one'] / row['in_two_processes']:.1f} times; their final losses differ by "
+            f"{row['largest_difference_of_losses']:.0e} of themselves at the most.")  # fmt: skip
+
+
+def _speech(row: dict) -> str:
+    return (f"An acoustic model of 2 × {row['units']} learns from {row['one']:,} frames a second; ten at once "
+            f"from {row['ten_at_once']:,}, one after the other from {row['ten_one_by_one']:,}.")  # fmt: skip
+
+
+def _eq5(row: dict) -> str:
+    return (f"Eq. 5 answers {row['batched']:,.0f} images a second in a batch, {row['one_by_one']:,.0f} one by one "
+            f"by the same steps, {row['as_written']:,.1f} as it is written, by plain gradient descent.")  # fmt: skip
+
+
+def _import(row: dict) -> str:
+    return f"`import kdlab` takes {row['kdlab']} s, `import torch` alone {row['torch']} s."
+
+
+_SENTENCES = {"import": _import, "many": _many, "speech": _speech, "eq5": _eq5}
 
 
 def _sliders(results: Path) -> str:
-    rows = _read(results / "bench.json")["sliders"]
+    record = _read(results / "bench.json")
+    rows = record["sliders"]
     worst = max(row["p95_ms"] for row in rows)
     median = sorted(row["median_ms"] for row in rows)[len(rows) // 2]
     return (f"From key press to changed picture, over the {len(rows)} temperature sliders of the notebooks, "
-            f"{rows[0]['presses']} presses each: median {median} ms, slowest slider's 95th percentile {worst} ms.")
+            f"{rows[0]['presses']} presses each: median {median} ms, slowest slider's 95th percentile {worst} ms "
+            f"({records.describe_machine(record['machines']['sliders'])}).")  # fmt: skip
 
 
 def _live(results: Path) -> str:
@@ -131,55 +149,51 @@ def _live(results: Path) -> str:
             f"{_median(rows, 'obeyed_ms', 'median'):.0f} and {max(row['obeyed_ms']['p95'] for row in rows):.0f} ms. "
             f"With the panel open a student trains at {record['share']:.0%} of the bare loop's speed. The kernel held "
             f"{first['kernel_mb']:,} MB after the first minute and {last['kernel_mb']:,} MB after the last. "
-            f"{_machine(record)}.")  # fmt: skip
+            f"{records.describe_machine(record['machine'])}.")  # fmt: skip
 
 
 def _claims(results: Path) -> str:
-    from . import claims, claims_page
-
     rows = [row for row in judged(results) if row["section"] in claims_page.SECTIONS]
-    machines = "; ".join(sorted({_machine(row["record"]) for row in rows if row["record"]}))
-    return f"{claims_page.table(rows)}\n\n{claims_page.counted(rows)} {claims.RULE} {machines}."
+    machines = _machines(facts for row in rows if row["record"] for facts in row["record"]["machines"])
+    return f"{_table(rows)} {claims.RULE} {machines}."
+
+
+def _table(rows: list[dict]) -> str:
+    """The claims' rows, and the sentences below them."""
+    sentences = filter(None, (claims_page.counted(rows), claims_page.legend(rows)))
+    return f"{claims_page.table(rows)}\n\n{' '.join(sentences)}"
 
 
 def _bert(results: Path) -> str:
     """The teacher's record, the ruler's rows of all notebooks, and the post's claims."""
-    from . import claims_page
-
     _, record = store.packaged("glosses-minilm")
     right, minutes = 100 - record["measures"]["test_errors"] / 100, record["measures"]["seconds"] / 60
     rows = [row for row in judged(results) if row["section"] in claims_page.POST]
     return (f"The packaged BERT (MiniLM, fine-tuned for {minutes:.0f} minutes on one thread) names **{right:.1f} %** "
-            f"of the 10,000 test definitions right.\n\n{_ruler(results)}{claims_page.table(rows)}"
-            f"\n\n{claims_page.counted(rows)}")
+            f"of the 10,000 test definitions right.\n\n{_ruler(results)}{_table(rows)}")  # fmt: skip
 
 
 def _ruler(results: Path) -> str:
     """The rows of all notebooks, once notebook 09 has measured the first, of which the others are shares."""
-    from kdlab import ruler
-
     files = [_read(path) for path in sorted((results / "ruler").glob("*.json"))]
     rows = [row for file in files for row in file["rows"]]
     if not rows or rows[0]["name"] != "BERT":
         return ""
     head, *lines = ruler.Table(rows).cells()
     table = "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
-    machines = "; ".join(sorted({_machine(file) for file in files}))
-    return f"{table}\n\nIn brackets: per cent of the first row. {machines}; {rows[0]['threads']} thread(s).\n\n"
+    return (f"{table}\n\nIn brackets: per cent of the first row. A score is of {rows[0]['n_test']:,} test texts where "
+            f"no other number stands beside it; points beside BERT are on the same texts. {ruler.PLUS_MINUS} "
+            f"{_machines(file['machine'] for file in files)}; {rows[0]['threads']} thread(s).\n\n")
 
 
 def figure(results: Path) -> str:
     """The README's picture of the claims, as SVG."""
-    from . import claims_page
-
     return claims_page.figure([row for row in judged(results) if row["section"] in claims_page.SECTIONS])
 
 
 def judged(results: Path) -> list[dict]:
     """The claims beside what the full runs measured."""
-    from . import claims
-
-    return claims.judged({path.stem: _read(path) for path in sorted((results / "claims").glob("*.json"))})
+    return records.judged({path.stem: _read(path) for path in sorted((results / "claims").glob("*.json"))})
 
 
 def _median(rows: list[dict], key: str, what: str) -> float:

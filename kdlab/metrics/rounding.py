@@ -18,6 +18,8 @@ def round_to_spread(value: float, spread: float | None = None) -> tuple[str, str
 def _plain(value: float) -> str:
     if value == round(value):
         return f"{value:.0f}"
+    if float(f"{value:.3g}") == value:  # it has no more digits
+        return f"{value:.3g}"
     return _fixed(value, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
