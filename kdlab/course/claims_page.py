@@ -91,7 +91,7 @@ def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:
         drawn.append(_cells(y + 21, f"§{row['section']}  {row['says']}", row["source"] or "–", _rounded(row)[0],
                             judgement(row), COLOURS[row["verdict"]]) + strip)  # fmt: skip
     told = " ".join(filter(None, ("dots: seeds; line: the paper; bands: confirms, or in part.", legend(rows))))
-    drawn.append(f"<text x='746' y='{height - 14}' fill='#555' font-size='12'>{told}</text>")
+    drawn.append(f"<text x='10' y='{height - 14}' fill='#555' font-size='12'>{told}</text>")
     return (f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1190 {height}' font-family='sans-serif' "
             f"font-size='14'><rect width='1190' height='{height}' fill='white'/>{''.join(drawn)}</svg>\n")  # fmt: skip
 
@@ -138,7 +138,8 @@ def _row(row: dict[str, Any], notebooks: Path | None) -> str:
              *(f"{STALE} {html.escape(reason)}" for reason in row["stale"])]  # fmt: skip
     return (f"<tr id='{row['claim']}'><td>{html.escape(row['says'])}<br>"
             f"<span class='unit'>{html.escape(row['unit'])}</span></td>"
-            f"<td class='number'>{html.escape(source(row))}</td><td class='number'>{ours(row)}</td>"
+            f"<td class='number'>{html.escape(row['source'] or '–')}<br><span class='unit'>"
+            f"{html.escape(claim.source_note)}</span></td><td class='number'>{ours(row)}</td>"
             f"<td>{_picture(claim, record.get('values', []))}"
             f"<div class='how'>{' · '.join(filter(None, facts))}</div></td>"
             f"<td class='verdict' style='color: {COLOURS[row['verdict']]}'>{judgement(row)}</td></tr>")  # fmt: skip
