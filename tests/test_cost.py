@@ -162,16 +162,42 @@ def test_rows_are_kept_by_notebook_and_size(tmp_path, monkeypatch):
     assert [row["name"] for row in ruler.kept("smoke")] == ["quick"]
 
 
+ROW = {"name": "BERT", "parameters": 2e6, "nonzero": 2e6, "bytes": 8e6, "multiply_adds": 1e8, "ms_1": 4.0,
+       "ms_32": 50.0, "memory": 1e6, "scores": [80.0], "n_test": 1600, "threads": 1}  # fmt: skip
+
+
+def test_a_row_of_as_many_texts_as_notebook_09s_is_compared_with_its_bert(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLAB_STORE", str(tmp_path))
+    ruler.keep([ROW], notebook="09_the_ruler")
+    ruler.keep([ROW | {"name": "same"}, ROW | {"name": "fewer", "n_test": 400}], notebook="10_b")
+    _, same, fewer = ruler.kept()
+    assert same["reference"] == {"name": "BERT", "score": 80.0} and "reference" not in fewer
+
+
 def test_the_table_shows_shares_of_its_first_row():
-    row = {"name": "BERT", "parameters": 2e6, "nonzero": 2e6, "bytes": 8e6, "multiply_adds": 1e8, "ms_1": 4.0,
-           "ms_32": 50.0, "memory": 1e6, "scores": [80.0], "n_test": 1600, "threads": 1}  # fmt: skip
-    half = row | {"name": "half", "parameters": 1e6, "scores": [70.0, 72.0]}
-    _, first, second = ruler.Table([row, half]).cells()
+    half = ROW | {"name": "half", "parameters": 1e6, "scores": [70.0, 72.0]}
+    head, first, second = ruler.Table([ROW, half]).cells()
     assert first[1] == "2.0" and second[1] == "1.0 (50 %)"
-    assert first[-1] == "80.0 ± 1.0" and second[-1] == "71.0 ± 1.4 (2 seeds)"
-    assert "<td" in ruler.Table([row])._repr_html_() and "half" in repr(ruler.Table([row, half]))
+    assert head[-3:] == ["right, %", "beside BERT, points", "seeds"]
+    assert first[-3:] == ["80.0 ± 1.0", "", "1"]  # √(80 · 20 / 1600)
+    assert second[-3:] == ["71.0 ± 1.5", "-9.0", "2"]  # √(71 · 29 / 1600 + 2 / 2)
+    assert "<td" in ruler.Table([ROW])._repr_html_() and "half" in repr(ruler.Table([ROW, half]))
     with pytest.raises(ValueError, match="notebook 09"):
         ruler.Table([])
+
+
+def test_scores_of_other_texts_are_compared_with_the_reference_on_those():
+    fewer = ROW | {"name": "stack", "n_test": 400, "scores": [81.0]}
+    with pytest.raises(ValueError, match="'stack' has 400 of them, 'BERT' 1,600.*reference=row"):
+        ruler.Table([ROW, fewer])
+    *_, line = ruler.Table([ROW, fewer | {"reference": {"name": "BERT", "score": 81.5}}]).cells()
+    assert line[-3:] == ["81.0 ± 2.0 (400 texts)", "-0.5", "1"]  # below BERT, though 81 is above its 80
+
+
+def test_a_measured_row_remembers_its_reference(task):
+    net = text.untrained(45, layers=1, width=16, heads=2)
+    row = ruler.measure("tiny", net, task, repeats=2, scores=[50.0], reference=ROW | {"scores": [79.0, 81.0]})
+    assert row["reference"] == {"name": "BERT", "score": 80.0}
 
 
 def test_the_front_is_what_nothing_beats():

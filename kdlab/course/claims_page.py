@@ -29,7 +29,7 @@ h2 { margin-top: 2rem; }
 
 
 def of(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
-    """HTML of `claims.judged()`'s rows. notebooks: the folder of executed notebooks' pages that rows can link to."""
+    """HTML of `records.judged()`'s rows. notebooks: the folder of executed notebooks' pages that rows can link to."""
     parts = []
     for section, title in (SECTIONS | POST).items():
         cells = "".join(_row(row, notebooks) for row in rows if row["section"] == section)

@@ -31,7 +31,7 @@ from torch import Tensor
 import kdlab
 from kdlab import machine, parallel, store
 
-from . import claims, sources
+from . import records, sources
 from .fingerprint import Tracer
 
 
@@ -67,7 +67,7 @@ class Experiment:
         machines, of_value = _machines(used, len(numbers))
         seconds = round(sum(entry["seconds"] for entry in used), 1) if used else None
         code = sources.digests(self.name, {entry["function"] for entry in used})
-        return claims.record(id, numbers, settings=self.parameters, profile=self.profile, notebook=self.name,
+        return records.keep(id, numbers, settings=self.parameters, profile=self.profile, notebook=self.name,
                              seconds=seconds, machines=machines, of_value=of_value, code=code)
 
     def elapsed(self) -> float:

@@ -3,7 +3,6 @@
 A full run's records are kept in results/claims of the course, any other's in the store. None is edited by hand.
 """
 
-import ast
 import functools
 import json
 import math
@@ -14,7 +13,7 @@ from typing import Any
 
 from kdlab import machine, store
 
-from . import claims
+from . import claims, sources
 from .notebooks import profile as profile_values
 
 PROFILES = ["smoke", "own", "full"]  # by size: a larger one's record is never overwritten by a smaller one's
@@ -117,14 +116,12 @@ def stale(record: dict[str, Any]) -> list[str]:
     """
     if not record.get("code"):
         return ["made before keys were computed"]
-    from .experiment import current_digests
-
-    path, reasons = _notebook(record["notebook"]), []
-    if not path.exists():
-        return [f"{path.name} is not in {path.parent} any more"]
+    if sources.path_of(record["notebook"]) is None:
+        return [f"there is no notebook {record['notebook']} any more"]
+    reasons = []
     if record["profile"] == "full":
-        reasons += _changed_settings(record["settings"], _full_settings(path))
-    now = current_digests(record["code"])
+        reasons += _changed_settings(record["settings"], _full_settings(record["notebook"]))
+    now = sources.current(record["code"])
     changed = sorted(name for name, digest in record["code"].items() if now.get(name) != digest)
     return reasons + ([f"changed since: {', '.join(changed)}"] if changed else [])
 
@@ -135,28 +132,21 @@ def _changed_settings(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"settings: {name} {before} then, {after} now" for name, before, after in pairs if before != after]
 
 
-def _notebook(name: str) -> Path:
-    """The notebook of that name in the course's folder."""
-    return store.results("full").parent / "notebooks" / f"{name}.ipynb"
-
-
-def _full_settings(path: Path) -> dict[str, Any]:
+def _full_settings(notebook: str) -> dict[str, Any]:
     """The values of a notebook's parameters in a full run, as JSON values."""
+    path = sources.path_of(notebook)
     files = (path, path.with_name("profiles.yaml"))
-    return json.loads(_full_settings_of(path, *(file.stat().st_mtime_ns for file in files)))
+    return json.loads(_full_settings_of(notebook, *(file.stat().st_mtime_ns for file in files)))
 
 
 @functools.lru_cache
-def _full_settings_of(path: Path, *changed: int) -> str:
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    source = "".join("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
-    values = {}
-    for line in ast.parse(source).body:
-        if isinstance(line, ast.Assign):
-            values |= {target.id: ast.literal_eval(line.value) for target in line.targets}
-    return json.dumps(values | profile_values(path, "full"))
+def _full_settings_of(notebook: str, *changed: int) -> str:
+    return json.dumps(sources.parameter_values(notebook) | profile_values(sources.path_of(notebook), "full"))
 
 
 def describe_machine(facts: dict[str, Any]) -> str:
     """Say in a line what a number was measured on, from what `machine.describe()` returned there."""
-    return f"{facts['processor']}, {facts['cores']} cores, Python {facts['python']}, torch {facts['torch']}"
+    device = "" if facts["device"] == "cpu" else facts["device"]
+    parts = [device, facts["processor"], facts.get("instructions"), f"{facts['cores']} cores", facts.get("precision"),
+             f"Python {facts['python']}", f"torch {facts['torch']}"]  # fmt: skip
+    return ", ".join(filter(None, parts))  # records of before have neither instructions nor precision

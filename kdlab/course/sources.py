@@ -25,11 +25,15 @@ def path_of(notebook: str) -> Path | None:
 
 def parameters(notebook: str) -> list[str]:
     """Return the names that the notebook's parameters cell assigns; [] where there is no such notebook."""
+    return [*parameter_values(notebook)]
+
+
+def parameter_values(notebook: str) -> dict[str, Any]:
+    """Return what the notebook's parameters cell assigns, by name; {} where there is no such notebook."""
     path = path_of(notebook)
-    if path is None:
-        return []
-    statements = _parse(_cell_sources(path, tagged=True))
-    return [target.id for statement in statements if isinstance(statement, ast.Assign) for target in statement.targets]
+    statements = _parse(_cell_sources(path, tagged=True)) if path else []
+    return {target.id: ast.literal_eval(each.value) for each in statements if isinstance(each, ast.Assign)
+            for target in each.targets}  # fmt: skip
 
 
 def digests(notebook: str, functions: Iterable[str] = ()) -> dict[str, str] | None:
