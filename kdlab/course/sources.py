@@ -5,6 +5,7 @@ A record carries these digests, so that the report can say when the code that ma
 
 import ast
 import builtins
+import functools
 import importlib
 import json
 import types
@@ -44,26 +45,37 @@ def digests(notebook: str, functions: Iterable[str] = ()) -> dict[str, str] | No
     path, names = path_of(notebook), sorted(set(functions))
     if path is None:
         return None
-    statements = _parse(_cell_sources(path, tagged=False))
-    used = _closure(statements, names) if names else statements
-    text = "\n".join(ast.unparse(without_docstrings(each)) for each in used if not isinstance(each, ast.Import))
+    statements, used = _used(path, names)
     tracer = Tracer()
     for name, found in _kdlab_names(statements, used).items():
         tracer.follow(found, name, strict=False)
-    own = {f"{notebook}:{','.join(names)}": shorten(text)}
+    own = {f"{notebook}:{','.join(names)}": _digest(used)}
     return own | {name: digest for name, digest in tracer.code.items() if name.startswith("kdlab.") and "<" not in name}
+
+
+def _used(path: Path, names: list[str]) -> tuple[list[ast.stmt], list[ast.stmt]]:
+    """All statements of a notebook, and those that the functions of these names run; none of them: all."""
+    statements = _parse(_cell_sources(path, tagged=False))
+    return statements, _closure(statements, names) if names else statements
+
+
+def _digest(used: list[ast.stmt]) -> str:
+    text = [ast.unparse(without_docstrings(each)) for each in used if not isinstance(each, ast.Import)]
+    return shorten("\n".join(text))
 
 
 def current(names: Iterable[str]) -> dict[str, str | None]:
     """Return today's digest of each name that `digests` gave; None where it is gone."""
-    return {name: _current(name) for name in names}
+    return {name: _of_notebook(*name.split(":")) if ":" in name else _of_kdlab(name) for name in names}
 
 
-def _current(name: str) -> str | None:
-    notebook, colon, functions = name.partition(":")
-    if colon:
-        found = digests(notebook, filter(None, functions.split(",")))
-        return found and found[name]
+def _of_notebook(notebook: str, functions: str) -> str | None:
+    path = path_of(notebook)
+    return _digest(_used(path, [each for each in functions.split(",") if each])[1]) if path else None
+
+
+@functools.cache  # what is imported stays as it is; the records of a report share most of these names
+def _of_kdlab(name: str) -> str | None:
     parts = name.split("~")[0].split(".")
     for end in range(len(parts) - 1, 0, -1):
         try:
