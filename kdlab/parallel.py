@@ -3,9 +3,10 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import Any
 
-from kdlab import machine
+from kdlab import disk, machine
 
 ATTEMPTS = 3  # a worker that dies takes its job with it; the job is given to another this often
 _NOTHING = object()
@@ -51,6 +52,7 @@ def _spread(function: Callable, jobs: list[tuple], open_jobs: list[int], n_jobs:
     from joblib import Parallel, delayed, parallel_config
 
     _register(backend)
+    disk.make_settings_absolute()  # a worker may stand in another folder
     here = {name: value for name, value in os.environ.items() if name.startswith("KDLAB_")}
     with parallel_config(backend=backend, n_jobs=n_jobs):
         work = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
@@ -66,9 +68,9 @@ def worker_count(n_jobs: int | None = None) -> int:
     """Return how many processes a map may use: `n_jobs`, or by default one a core, divided by a training's threads."""
     if n_jobs is None:
         return 1 if machine.device().type != "cpu" else max(1, (os.cpu_count() or 1) // machine.thread_count())
-    if not isinstance(n_jobs, int) or n_jobs < 1:
+    if not isinstance(n_jobs, Integral) or n_jobs < 1:
         raise ValueError(f"n_jobs is the number of processes, at least 1, got {n_jobs!r}")
-    return n_jobs
+    return int(n_jobs)
 
 
 def _register(backend: str) -> None:

@@ -17,7 +17,7 @@ def mix(*numbers: int) -> int:
     """One random seed from several whole numbers."""
     mixed = 0
     for number in numbers:
-        mixed = (mixed * 1_000_003 + number) % 2**63
+        mixed = (mixed * 1_000_003 + int(number)) % 2**63
     return mixed
 
 

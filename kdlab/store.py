@@ -13,24 +13,26 @@ import json
 import math
 import os
 import re
-import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import platformdirs
+import numpy as np
 import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from kdlab import machine, randomness, values
+from kdlab.disk import store_dir, write
 
 FORMAT = 1
+_ENTRY = re.compile(r"[\w-]{1,100}\.[0-9a-f]{16}\.([0-9a-f]{8}|[a-z]+)\.safetensors")
 _SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _UNSEALED = "0" * 64
 _MAKE_ROOM = "free some space there, or set KDLAB_STORE to a folder that you may write to"
@@ -41,11 +43,8 @@ class Damaged(ValueError):
 
 
 def folder() -> Path:
-    """Where entries are kept: $KDLAB_STORE, or else `store` in $KDLAB_CACHE, or else in the user's cache folder."""
-    if chosen := os.environ.get("KDLAB_STORE"):
-        return Path(chosen).expanduser()
-    cache = os.environ.get("KDLAB_CACHE") or platformdirs.user_cache_dir("kdlab", appauthor=False)
-    return Path(cache).expanduser() / "store"
+    """Return where entries are kept: $KDLAB_STORE, or else `store` in $KDLAB_CACHE or in the user's cache folder."""
+    return store_dir()
 
 
 def results(profile: str) -> Path:
@@ -173,7 +172,7 @@ def save(path: Path, state: dict[str, Tensor], record: dict, dtype: torch.dtype 
 def entries() -> list[dict]:
     """What is in the store, every byte of it checked: name, settings, when, seconds, bytes, path, what is damaged."""
     rows = []
-    for path in sorted(folder().glob("*.*.*.safetensors")):
+    for path in _entry_paths("*"):
         row = {"name": path.name.split(".")[0], "path": path, "damaged": None}
         try:
             row["bytes"] = path.stat().st_size
@@ -187,12 +186,27 @@ def entries() -> list[dict]:
 
 
 def forget(name: str, settings: dict | None = None) -> int:
-    """Delete the models and results of this name, or only those of these settings; returns how many there were."""
-    key = entry_key(name, settings or {})
-    doomed = list(folder().glob(f"{name}.{'*' if settings is None else key}.*.safetensors"))
-    for path in doomed:
+    """Delete the models and results of this name, or only those of these settings; returns how many there were.
+
+    What a training of theirs that was interrupted had kept is deleted, too, and no other file.
+    """
+    key = "*" if settings is None else entry_key(name, settings)
+    entry_key(name, {})  # refuses what is not a name
+    doomed = _entry_paths(name, key)
+    for path in [*doomed, *unfinished(name, key)]:
         path.unlink(missing_ok=True)
     return len(doomed)
+
+
+def unfinished(name: str = "*", key: str = "*") -> list[Path]:
+    """List what interrupted trainings have kept to go on from, as `checkpoint` names it."""
+    return [path for path in sorted(folder().glob(f"{name}.{key}.checkpoint"))
+            if re.fullmatch(r"[\w-]+\.[0-9a-f]{16}\.checkpoint", path.name)]  # fmt: skip
+
+
+def _entry_paths(name: str, key: str = "*") -> list[Path]:
+    """List the store's own files, by the form of their names: a folder of yours may hold others beside them."""
+    return [path for path in sorted(folder().glob(f"{name}.{key}.*.safetensors")) if _ENTRY.fullmatch(path.name)]
 
 
 # ---- settings, and what else must be equal
@@ -221,6 +235,7 @@ def _digest(value: Any, digits: int) -> str:
 
 def _plain(value: Any, where: str, as_key: bool = False) -> Any:
     """`value` as JSON gives it back. as_key: 4.0 becomes 4, and NaN and infinities are refused."""
+    value = value.item() if isinstance(value, np.generic) else value  # a number of numpy's is a number
     if as_key and isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{where} is {value}, which is not a setting to find anything by; use a number or None")
@@ -242,7 +257,7 @@ def _plain(value: Any, where: str, as_key: bool = False) -> Any:
 def _seed(settings: dict, key: str) -> int:
     """Where the random numbers start: they depend on the settings alone."""
     seed = settings.get("seed")
-    return int(seed) if isinstance(seed, int | float) else int(key[1:], 16)
+    return int(seed) if isinstance(seed, Real) else int(key[1:], 16)
 
 
 # ---- one maker at a time
@@ -303,27 +318,6 @@ def _sole_maker(path: Path) -> Iterator[None]:
 
 
 # ---- bytes
-
-
-def write(path: Path, blob: bytes) -> None:
-    """All of it under another name, onto the disk, then renamed: the rename is the moment at which the entry exists."""
-    temp = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temp, "wb") as file:
-            file.write(blob)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temp, path)
-    except BaseException:
-        with suppress(OSError):
-            temp.unlink()
-        raise
-    with suppress(OSError):  # Windows opens no folder, and some network drives sync none
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _read(path: Path) -> tuple[bytes, dict]:

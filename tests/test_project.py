@@ -19,8 +19,8 @@ from kdlab.course import readme as generated
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # From the top rung down: a module imports only from rungs above its own.
-LADDER = ["machine", "randomness", "hmm", "data", "models", "losses", "metrics", "omitted", "text", "features",
-          "train", "pretrain", "parallel", "many", "joint", "specialists", "compress", "values", "store",
+LADDER = ["disk", "machine", "randomness", "hmm", "data", "models", "losses", "metrics", "omitted", "text",
+          "features", "train", "pretrain", "parallel", "many", "joint", "specialists", "compress", "values", "store",
           "ruler", "course", "knobs", "play", "teachers", "plots", "widgets", "cli"]  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_only_widgets_know_ipywidgets_and_only_plots_know_matplotlib():
 
 
 def test_import_kdlab_brings_no_heavy_library():
-    heavy = ["torchvision", "matplotlib", "ipywidgets", "anywidget", "transformers", "pooch", "papermill", "IPython"]
+    heavy = ["torchvision", "matplotlib", "ipywidgets", "anywidget", "transformers", "requests", "papermill", "IPython"]
     code = f"import sys, kdlab; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdlab import store
+from kdlab import disk, store
 
 SECONDS_A_CELL = 12 * 3600  # a full run on two cores may want hours; papermill's default is to wait for ever
 
@@ -119,6 +119,7 @@ def execute(path: Path, out: Path, parameters: dict, seconds_a_cell: int = SECON
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    disk.make_settings_absolute()  # the kernel works in the notebook's folder
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         notebook = papermill.execute_notebook(

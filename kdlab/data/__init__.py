@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import machine
+from .. import disk, machine
 from . import cifar, files, glyphs, idx, speech, texts
 from .files import DataUnavailable, File
 from .speech import Speech
@@ -150,7 +150,7 @@ def _by_torchvision(name: str, paths: list[Path]) -> tuple[list[np.ndarray], tup
             with files.writing(unpacked) as part:
                 part.write_bytes(data)
                 os.replace(part, unpacked)
-    train, test = (_class(name)(files.cache_dir(), train=train, download=False) for train in (True, False))
+    train, test = (_class(name)(disk.cache_dir(), train=train, download=False) for train in (True, False))
     return [t.numpy() for t in (train.data, train.targets, test.data, test.targets)], tuple(train.classes)
 
 

@@ -1,7 +1,8 @@
 """Where one file of a data set comes from: packaged, cache, mirror, home; every one of them checked.
 
 KDLAB_CACHE   the folder for fetched files, instead of the user's cache folder
-KDLAB_MIRROR  a folder or an http(s) address that holds <data set>/<file>: a classroom's copy, asked before the home
+KDLAB_MIRROR  a folder, or an http(s) or file:// address, that holds <data set>/<file>: a classroom's copy, asked
+              before the home
 """
 
 import contextlib
@@ -16,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import platformdirs
 from filelock import FileLock
+
+from kdlab import disk
 
 PACKAGED = Path(__file__).parent
 TIMEOUT = 15  # seconds without a byte from a server
@@ -39,15 +41,9 @@ class File(NamedTuple):
     folder: str = ""  # its folder in the cache, where that is not the data set's name
 
 
-def cache_dir() -> Path:
-    """The folder for fetched files: KDLAB_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("KDLAB_CACHE") or platformdirs.user_cache_dir("kdlab", appauthor=False)
-    return Path(chosen).expanduser().absolute()
-
-
 def cached(file: File) -> Path:
     """The place of `file` in the cache: where a download goes, and where a person may put it by hand."""
-    return cache_dir() / (file.folder or file.dataset) / file.name
+    return disk.cache_dir() / (file.folder or file.dataset) / file.name
 
 
 def find(file: File) -> Path:
@@ -72,8 +68,8 @@ def find(file: File) -> Path:
 
 def locate(file: File) -> str:
     """Where `find` would take `file` from, without fetching it or asking the network."""
-    folders = [*_here(file), *(Path(source) for source in _sources(file) if not _is_url(source))]
-    home = next(filter(_is_url, _sources(file)), "nowhere")
+    folders = [*_here(file), *(Path(source) for source in _sources(file) if not disk.is_url(source))]
+    home = next(filter(disk.is_url, _sources(file)), "nowhere")
     return next((str(path) for path in folders if _intact(path, file, [])), f"not here yet; from {home}")
 
 
@@ -104,14 +100,8 @@ def _here(file: File) -> list[Path]:
 
 
 def _sources(file: File) -> list[str]:
-    mirror = os.environ.get("KDLAB_MIRROR", "").removeprefix("file://")
-    if mirror and not _is_url(mirror):
-        mirror = str(Path(mirror).expanduser().absolute())
-    return [*([f"{mirror.rstrip('/')}/{file.dataset}/{file.name}"] if mirror else []), *file.urls]
-
-
-def _is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
+    mirror = disk.mirror().rstrip("/")
+    return [*([f"{mirror}/{file.dataset}/{file.name}"] if mirror else []), *file.urls]
 
 
 def _intact(path: Path, file: File, tried: list[str], source: str = "") -> bool:
@@ -132,12 +122,13 @@ def _intact(path: Path, file: File, tried: list[str], source: str = "") -> bool:
 def _fetch(file: File, part: Path, tried: list[str]) -> None:
     """Put `file` at `part` from the first source that has it intact. An OSError from here is about writing `part`."""
     for source in _sources(file):
-        if _is_url(source):
-            got = _download(source, part, file, tried)
-        else:
-            got = _intact(Path(source), file, tried) and shutil.copyfile(source, part)
-        if got and _intact(part, file, tried, source):
-            return
+        if disk.is_url(source):
+            if _download(source, part, file, tried):
+                return
+        elif _intact(Path(source), file, tried):
+            shutil.copyfile(source, part)
+            if _intact(part, file, tried, source):
+                return
     size = f"{file.size:,} bytes, " if file.size else ""
     raise DataUnavailable(
         f"{file.name} of {file.dataset} ({size}{' or '.join(file.hashes)}) is not on this machine and could not be "
@@ -170,21 +161,73 @@ def _members_digest(path: Path) -> str:
 
 
 def _download(url: str, part: Path, file: File, tried: list[str]) -> bool:
-    """Download `url` to `part`, from its beginning; what went wrong is added to `tried`."""
-    import pooch
+    """Download `url` to `part`, from its beginning, and say whether it is `file`; if not, `tried` has the reason."""
     import requests
-    from tqdm.auto import tqdm
+    import urllib3
 
     for wait in (*WAITS, None):
         try:
-            with tqdm(desc=file.name, total=file.size or 1, unit="B", unit_scale=True, leave=False, delay=0.5) as bar:
-                get = pooch.HTTPDownloader(bar, 2**16, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"})
-                get(url, str(part), None)
-            return True
-        except requests.RequestException as error:
-            trouble, answer = str(error), error.response
+            codings = _received(url, part, file)
+            return _undone(part, codings, file, tried, url)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            trouble, answer = str(error), getattr(error, "response", None)
         if wait is None or (answer is not None and answer.status_code < 500):
             break  # an answer such as 403 or 404 would be the same again
         time.sleep(wait)
     tried.append(f"{url}: {'no connection, or it was cut: ' if answer is None else ''}{trouble}")
     return False
+
+
+def _received(url: str, part: Path, file: File) -> list[str]:
+    """Write what a server sends to `part`, byte for byte; return the codings it says it put on, the last one first."""
+    import requests
+    from tqdm.auto import tqdm
+
+    ask = {"Accept-Encoding": "identity"}
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers=ask) as answer:
+        answer.raise_for_status()
+        size = int(answer.headers.get("Content-Length") or 0)
+        bar = tqdm(desc=file.name, total=file.size or size or 1, unit="B", unit_scale=True, leave=False, delay=0.5)
+        with bar, part.open("wb") as out:
+            for block in answer.raw.stream(2**16, decode_content=False):
+                out.write(block)
+                bar.update(len(block))
+        if part.stat().st_size < size:
+            raise requests.ConnectionError(f"{part.stat().st_size:,} of {size:,} bytes came")
+        codings = answer.headers.get("Content-Encoding", "").lower().split(",")
+    return [coding.strip() for coding in reversed(codings) if coding.strip() not in ("", "identity")]
+
+
+def _undone(part: Path, codings: list[str], file: File, tried: list[str], url: str) -> bool:
+    """Undo the codings of the transport, one by one, until `part` is `file`.
+
+    A server may pack for the way what is packed already, or call a .gz "gzip" without packing it anew.
+    """
+    troubles: list[str] = []
+    for coding in codings:
+        if _intact(part, file, troubles, url):
+            return True
+        if coding not in ("gzip", "x-gzip", "deflate"):
+            tried.append(f"{url}: came in the coding {coding!r}, which was not asked for and cannot be undone here")
+            return False
+        if not _unpacked(part):
+            tried.append(f"{url}: damaged on the way: it came as {coding!r} and cannot be unpacked")
+            return False
+    return _intact(part, file, tried, url)
+
+
+def _unpacked(part: Path) -> bool:
+    """Put in the place of `part` what its gzip or zlib stream holds; whether it is one, and whole."""
+    made = part.with_name(part.name + ".unpacked")
+    try:
+        with part.open("rb") as packed, made.open("wb") as out:
+            stream = zlib.decompressobj(47)  # reads the header of either
+            while block := packed.read(2**16):
+                out.write(stream.decompress(block))
+        whole = stream.eof
+        os.replace(made, part)
+        return whole
+    except zlib.error:
+        return False
+    finally:
+        made.unlink(missing_ok=True)
