@@ -1,4 +1,4 @@
-"""The command line: `kdlab lab` opens the course, `kdlab run` runs it, `kdlab data` fetches data sets."""
+"""The command line: `kdlab lab` opens the course, `run` runs it, `report` sums it up; `data` and `store` keep house."""
 
 import contextlib
 import importlib.util
@@ -11,8 +11,17 @@ from typing import Annotated
 
 import typer
 
+from kdlab import disk
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Knowledge distillation, live.")
-FIRST, LIVE = "00_start_here.ipynb", "03_live_distillation.ipynb"
+store_app = typer.Typer(no_args_is_help=True, help="Trained models and results that are kept: list or clear them.")
+app.add_typer(store_app, name="store")
+LIVE = "03_live_distillation.ipynb"
+
+
+@app.callback()
+def begin() -> None:
+    disk.make_settings_absolute()  # servers and kernels work in other folders
 
 
 @app.command()
@@ -22,10 +31,17 @@ def lab(
     port: int = 8888,
     no_browser: bool = False,
 ) -> None:
-    """Open JupyterLab on the course; without a screen it prints its address and stays."""
-    from kdlab import course
+    """Open JupyterLab on the course; without a screen it prints its address and stays.
 
-    path = course.find(notebooks_folder(), [notebook or (LIVE if app else FIRST)])[0]
+    Where there is no course, its notebooks are put into kdlab-course/ here first; files that are there stay.
+    """
+    from kdlab import course
+    from kdlab.course import place
+
+    folder, about = place.folder_or_copy()
+    if about:
+        print(about, flush=True)
+    path = course.find(folder, [notebook or (LIVE if app else place.FIRST)])[0]
     command = _app(path) if app else _lab(path)
     command += [f"--port={port}"]
     if no_browser or not _has_screen():
@@ -85,8 +101,10 @@ def run(
 ) -> None:
     """Run notebooks from top to bottom; what they show is kept in build/. Interrupted, it goes on where it stopped."""
     from kdlab import course, machine
+    from kdlab.course import place
 
-    paths, out = course.find(notebooks_folder(), notebooks or []), Path("build") / (profile or "own")
+    root = place.root()
+    paths, out = course.find(place.folder(), notebooks or []), root / "build" / (profile or "own")
     parameters = {path: course.profile(path, profile) | course.given(path, p or [], paths) for path in paths}
     failed, rows = [], []
     for path, seconds, problem in course.run(parameters, out, j):
@@ -95,21 +113,23 @@ def run(
         if problem:
             failed.append(path.stem)
         elif html:
-            print(f"{'':24} {course.to_html(out / path.name, Path('build') / 'html')}")
+            print(f"{'':24} {_shown(course.to_html(out / path.name, root / 'build' / 'html'))}")
         if seconds is not None:
             rows.append({"notebook": path.stem, "profile": profile or "own", "seconds": round(seconds, 1),
                          "machine": machine.describe()})  # fmt: skip
     if keep and not failed:
-        _keep(rows, notebooks_folder().parent / "results" / "notebooks.json")
+        _keep(rows, root / "results" / "notebooks.json")
     if failed:
-        typer.echo(f"failed: {', '.join(failed)}; their cells and errors are in {out}", err=True)
+        typer.echo(f"failed: {', '.join(failed)}; their cells and errors are in {_shown(out)}", err=True)
         raise typer.Exit(1)
 
 
 def _keep(rows: list[dict], path: Path) -> None:
     """Put the new rows in the place of the old ones of the same notebook and profile; the others stay."""
-    kept = {(row["notebook"], row["profile"]): row for row in [*json.loads(path.read_text("utf-8")), *rows]}
-    path.write_text(json.dumps([kept[key] for key in sorted(kept)], indent=1) + "\n", encoding="utf-8")
+    before = json.loads(path.read_text("utf-8")) if path.exists() else []
+    timed = {(row["notebook"], row["profile"]): row for row in [*before, *rows]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.write(path, (json.dumps([timed[key] for key in sorted(timed)], indent=1) + "\n").encode())
 
 
 @app.command()
@@ -117,20 +137,21 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="print the claims as JSON, and write nothing")] = False,
 ) -> None:
     """The paper's claims beside what was measured, as build/html/report.html; and the README's numbers anew."""
-    from kdlab.course import claims_page, readme, records
+    from kdlab.course import claims_page, place, readme, records
 
+    root = place.root()
     rows = records.judged(records.kept())
     if as_json:
         print(json.dumps([{key: row[key] for key in row if key not in ("says", "record")} for row in rows], indent=1))
         return
-    folder = Path("build") / "html"
+    folder = root / "build" / "html"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.html").write_text(claims_page.of(rows, folder), encoding="utf-8")
-    print(f"{folder / 'report.html'}: {claims_page.counted(rows)}")
-    root = notebooks_folder().parent
+    print(f"{_shown(folder / 'report.html')}: {claims_page.counted(rows)}")
     page, results = root / "README.md", root / "results"
-    page.write_text(readme.fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
-    (root / "docs" / "claims.svg").write_text(readme.figure(results), encoding="utf-8")
+    if page.exists() and "<!-- results: " in (text := page.read_text(encoding="utf-8")):  # a checkout
+        page.write_text(readme.fill(text, results), encoding="utf-8")
+        (root / "docs" / "claims.svg").write_text(readme.figure(results), encoding="utf-8")
 
 
 @app.command()
@@ -147,12 +168,74 @@ def data(names: Annotated[list[str] | None, typer.Argument(help="data sets to fe
                 print(f"{name:16} {file:28} {place}")
 
 
-def notebooks_folder() -> Path:
-    """The course's folder: beside the package in a checkout, else in the folder one stands in."""
-    for root in (Path(__file__).parent.parent, Path.cwd()):
-        if (root / "notebooks" / FIRST).exists():
-            return root / "notebooks"
-    raise typer.BadParameter("no notebooks/ here or beside the package: run kdlab from a checkout of the course")
+@store_app.command("where")
+def store_where() -> None:
+    """Print the folder of the store."""
+    from kdlab import store
+
+    print(store.folder())
+
+
+@store_app.command("list")
+def store_list() -> None:
+    """List what is kept: name, the notebook it is of, how many entries, megabytes, when the last was made."""
+    from kdlab import store
+
+    rows, unfinished = _summary(), store.unfinished()
+    print(f"{'name':32} {'notebook':28} {'entries':>7} {'MB':>9}  last made")
+    for row in rows:
+        said = f"  {row['damaged']} damaged" if row["damaged"] else ""
+        print(f"{row['name']:32} {row['notebook'] or '–':28} {row['entries']:7} {row['bytes'] / 1e6:9.1f}  "
+              f"{row['when'] or '–'}{said}")
+    print(f"{sum(row['entries'] for row in rows)} entries, {sum(row['bytes'] for row in rows) / 1e6:.1f} MB, "
+          f"in {store.folder()}")
+    for path in unfinished:
+        print(f"a training of {path.name.split('.')[0]!r} was interrupted and can go on: {path.name}")
+
+
+@store_app.command("clear")
+def store_clear(
+    name: Annotated[str, typer.Argument(help="of entries, as `kdlab store list` shows it; all if none is given")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="delete all without asking")] = False,
+) -> None:
+    """Delete what is kept under a name, or all that is kept; files that are not the store's stay."""
+    from kdlab import store
+
+    rows = _summary()
+    names = sorted({row["name"] for row in rows} | {path.name.split(".")[0] for path in store.unfinished()})
+    if name and name not in names:
+        raise ValueError(f"nothing is kept as {name!r} in {store.folder()}; there are {', '.join(names) or 'none'}")
+    doomed = [row for row in rows if name in ("", row["name"])]
+    what = f"{sum(row['entries'] for row in doomed)} entries, {sum(row['bytes'] for row in doomed) / 1e6:.1f} MB"
+    if not name and not yes:
+        print(f"This would delete all that is kept in {store.folder()}: {what}, of {', '.join(names) or 'none'}.")
+        if not sys.stdin.isatty():
+            raise ValueError("nothing was deleted; --yes deletes it")
+        typer.confirm("Delete it?", abort=True)
+    for each in [name] if name else names:
+        store.forget(each)
+    print(f"deleted: {what}")
+
+
+def _summary() -> list[dict]:
+    """Sum up the entries by name and notebook: how many, bytes, when the last was made, how many are damaged."""
+    from kdlab import store
+
+    rows: dict[tuple, dict] = {}
+    for entry in store.entries():
+        key = entry["name"], (entry["settings"] or {}).get("notebook")
+        empty = {"name": key[0], "notebook": key[1], "entries": 0, "bytes": 0, "when": None, "damaged": 0}
+        row = rows.setdefault(key, empty)
+        row["entries"] += 1
+        row["bytes"] += entry["bytes"]
+        row["when"] = max(filter(None, (row["when"], entry["when"])), default=None)
+        row["damaged"] += entry["damaged"] is not None
+    return list(rows.values())
+
+
+def _shown(path: Path) -> Path:
+    """A path as a person reads it: from the folder one stands in, if it lies there."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _has_screen() -> bool:

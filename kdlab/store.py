@@ -11,7 +11,6 @@ nothing else: not the device, not the number of workers. The names, shapes and t
 import hashlib
 import json
 import math
-import os
 import re
 import time
 import warnings

@@ -9,23 +9,24 @@
 import contextlib
 import copy
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlab import losses, machine, models
+from kdlab import checkpoints, losses, machine, models
 from kdlab.data.tensors import digest
 from kdlab.randomness import for_a_step, mix
 
 SECONDS_BETWEEN_CHECKPOINTS = 60
 HOW = ("foreach", "fused", "capturable", "differentiable")  # how an optimizer computes, not what
+LIKE_ITS_WEIGHT = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "sum")  # in its memory
 
 Objective = Callable[..., dict[str, Tensor]]  # a batch → named, already weighted scalars, such as {"ce": …, "kd": …}
 Data = tuple[Tensor, ...]  # what goes together case by case: (x, y), or (x, y, teacher's logits)
@@ -91,12 +92,15 @@ class Training:
                  batch_size: int = 128, seed: int | Sequence[int] = 0, schedule: Callable[[float], float] = cosine,
                  optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = adam):
         _check(model, data, epochs, lr, batch_size)
+        epochs, lr, batch_size, seed = int(epochs), float(lr), int(batch_size), _seeds(seed)
         self.model, self.data, self.objective = model, tuple(data), objective
         self.epochs, self.lr, self.batch_size, self.seed, self.schedule = epochs, lr, batch_size, seed, schedule
         self.optimizer = optimizer([p for p in model.parameters() if p.requires_grad], lr)
+        for settings in (self.optimizer.defaults, *self.optimizer.param_groups):
+            settings.update({key: _plain(value) for key, value in settings.items() if key != "params"})
         self.steps_an_epoch = math.ceil(len(data[0]) / batch_size)
         self.number = 0  # of the step to come
-        self._seeds = list(seed) if isinstance(seed, Sequence) else [seed]
+        self._seeds = seed if isinstance(seed, list) else [seed]
         self._ratios = [group["lr"] / lr if lr else 1.0 for group in self.optimizer.param_groups]
         self._stay_in_eval = [module for module in model.modules() if model.training and not module.training]
         self._constrained = models.constrained(model)
@@ -135,7 +139,7 @@ class Training:
                 buffer.copy_(before)
             raise
         for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
-            group["lr"] = self.lr * ratio * self.schedule(self.number / len(self))
+            group["lr"] = self.lr * ratio * float(self.schedule(self.number / len(self)))
         self.optimizer.step()
         self.number += 1  # at once: a Ctrl-C from here on finds this step taken
         for layer in self._constrained:
@@ -146,44 +150,69 @@ class Training:
         """All that `resume` needs: weights, the optimizer's memory and the number of the step to come, copied."""
         copies = {name: value.clone() for name, value in self.model.state_dict().items()}
         memory = copy.deepcopy(self.optimizer.state_dict())
-        return {"model": copies, "optimizer": memory, "number": self.number, "settings": self.settings()}
+        return {"model": copies, "optimizer": memory, "learns": self._learns(), "number": self.number,
+                "settings": self.settings()}  # fmt: skip
 
     def resume(self, state: dict) -> "Training":
-        """Go on from `state`. Raises ValueError where this training has other settings than the one that was left.
+        """Go on from `state`. Raises ValueError, before anything changes, where it is of another training or model.
 
-        Compared are the numbers, the optimizer's kind and its own settings, the schedule's course and a sample of
-        the data; not the objective, which is yours to give again.
+        Compared are the numbers, the optimizer's kind and its own settings, the schedule's course, a sample of the
+        data, and the names, shapes and types of all weights and of the optimizer's memory of them; not the objective,
+        which is yours to give again.
         """
+        if not isinstance(state, dict) or not {"model", "optimizer", "learns", "number", "settings"} <= state.keys():
+            raise ValueError("this is not what Training.state() returns in this version of kdlab")
         here, there = self.settings(), state["settings"]
         if parted := [key for key in {**here, **there} if here.get(key) != there.get(key)]:
             told = "; ".join(f"{key}: {there.get(key)} then, {here.get(key)} now" for key in parted)
             raise ValueError(f"this training is not the one that was left ({told}); resume with the same settings")
+        if parted := checkpoints.differing(self.model.state_dict(), state["model"]) or self._misremembered(state):
+            raise ValueError(f"this model is not the one that was left ({'; '.join(parted[:3])}); nothing was changed: "
+                             "build the model as it was then, or keep this training elsewhere")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.number = state["number"]
         return self
 
+    def _learns(self) -> list[list[str]]:
+        """The names of the weights that learn, by the optimizer's groups."""
+        names = {id(weight): name for name, weight in self.model.named_parameters()}
+        return [[names.get(id(weight), "?") for weight in group["params"]] for group in self.optimizer.param_groups]
+
+    def _misremembered(self, state: dict) -> list[str]:
+        """What the optimizer's memory in `state` is of, where that is not what learns here."""
+        if state["learns"] != self._learns():
+            return [f"the weights that learn: {state['learns']} then, {self._learns()} now"]
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        parted = []
+        for number, memory in state["optimizer"]["state"].items():
+            then = {key: memory[key] for key in LIKE_ITS_WEIGHT if isinstance(memory.get(key), Tensor)}
+            parted += checkpoints.differing(dict.fromkeys(then, weights[number]), then)
+        return parted
+
     def settings(self) -> dict:
         """What makes this training itself, as plain values: the numbers, the optimizer, the schedule, a data digest."""
         own = {key: value for key, value in self.optimizer.defaults.items() if key not in ("lr", *HOW)
                and value and isinstance(value, bool | int | float | tuple)}  # fmt: skip
-        return {**self._begun_with, "schedule": [self.schedule(i / 8) for i in range(9)],
+        return {**self._begun_with, "schedule": [float(self.schedule(i / 8)) for i in range(9)],
                 "optimizer": f"{type(self.optimizer).__name__} {own}", "data": digest(self.data)}
 
 
-def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "", checkpoint: Path | None = None,
-        **settings) -> list[dict[str, float]]:
+def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "",
+        checkpoint: Path | str | None = None, **settings) -> list[dict[str, float]]:
     """Run a `Training` to its end; return one row of mean terms per epoch, {"epoch": 0, "ce": …, "kd": …}.
 
     progress: a name to show beside a progress bar; no name, no bar. settings: as for `Training`.
     checkpoint: a file that keeps the training after the epochs that end a minute or more apart, and is deleted at
-    the end; where it is there at the beginning, the training goes on from it.
+    the end; where it is there at the beginning, the training goes on from it. One of another training or model is
+    refused with a ValueError and stays; a damaged one is kept beside it, as NAME.damaged, and the training begins anew.
     Raises FloatingPointError when the loss is no longer a number.
     """
     from tqdm.auto import tqdm  # here, because in a notebook it imports widgets
 
     training = Training(model, data, objective, **settings)
-    history: list[dict[str, float]] = _take_up(training, checkpoint)
+    checkpoint = Path(checkpoint) if checkpoint else None
+    history: list[dict[str, float]] = checkpoints.take_up(training, checkpoint) if checkpoint else []
     rows: list[dict[str, Tensor]] = []
     kept = time.monotonic()
     bar = tqdm(training, desc=progress, disable=not progress, unit="step", leave=False, initial=training.number)
@@ -193,7 +222,7 @@ def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "
             history.append(_means(step.epoch, rows))
             rows = []
             if checkpoint and time.monotonic() - kept > SECONDS_BETWEEN_CHECKPOINTS:
-                _keep(checkpoint, {"state": training.state(), "history": history})
+                checkpoints.keep(checkpoint, {"state": training.state(), "history": history})
                 kept = time.monotonic()
     if checkpoint:
         with contextlib.suppress(OSError):  # there is none, or its folder is none
@@ -201,32 +230,21 @@ def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "
     return history
 
 
-def _take_up(training: Training, checkpoint: Path | None) -> list[dict[str, float]]:
-    """Put `training` where its checkpoint left it, if there is one; returns the history until then."""
-    if checkpoint is None or not checkpoint.exists():
-        return []
-    try:
-        kept = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        training.resume(kept["state"])
-    except ValueError:
-        raise  # of another training: its settings are named
-    except Exception as error:  # pickle, zip and torch each have their own
-        warnings.warn(f"{checkpoint} is damaged ({type(error).__name__}); the training begins anew", stacklevel=3)
-        return []
-    return kept["history"]
+def _seeds(seed: int | Sequence[int]) -> int | list[int]:
+    """The seed or seeds as Python's own whole numbers, whether numpy's, torch's or Python's came."""
+    seed = seed.tolist() if hasattr(seed, "tolist") else seed
+    if isinstance(seed, Sequence) and not isinstance(seed, str):
+        return [_seeds(one) for one in seed]
+    if not isinstance(seed, Integral):
+        raise TypeError(f"a seed is a whole number, got {seed!r}; use int()")
+    return int(seed)
 
 
-def _keep(checkpoint: Path, kept: dict) -> None:
-    """All of it under another name, then renamed, so that there is a whole checkpoint at any moment."""
-    half_written = checkpoint.with_name(f"{checkpoint.name}.part")
-    try:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(kept, half_written)
-        os.replace(half_written, checkpoint)
-    except (OSError, RuntimeError) as error:  # a full disk must not end a training
-        with contextlib.suppress(OSError):
-            half_written.unlink()
-        warnings.warn(f"the training goes on, but could not be kept in {checkpoint}: {error}", stacklevel=3)
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's, alone or in a tuple; all else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _total(terms: dict[str, Tensor]) -> Tensor:

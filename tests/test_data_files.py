@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.content = {"/things/thing.bin": CONTENT}
-        self.manners, self.hits = ["proper"], Counter()
+        self.manners, self.hits, self.coding = ["proper"], Counter(), ""
 
     def handle_error(self, request, client_address):  # a client that was killed is no news
         pass
@@ -58,6 +59,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_error(int(manner) if manner.isdecimal() else 404)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
+        if server.coding:
+            self.send_header("Content-Encoding", server.coding)
         self.end_headers()
         if manner == "garbage":
             body = bytes(len(body))
@@ -125,7 +128,8 @@ def find_quietly(file: File) -> Path:
 def another_process(file: File, before: str = "") -> subprocess.Popen:
     """A Python that finds `file` and prints its SHA-256. It loads files.py alone, not to wait for torch."""
     script = f"""
-import importlib.util, hashlib, sys
+import importlib.util, hashlib, sys, types
+sys.modules["kdlab"] = package = types.ModuleType("kdlab"); package.__path__ = [{str(PACKAGED.parent)!r}]
 spec = importlib.util.spec_from_file_location("files", {files.__file__!r})
 files = importlib.util.module_from_spec(spec); sys.modules["files"] = files; spec.loader.exec_module(files)
 {before}
@@ -300,6 +304,49 @@ def test_the_error_lists_mirror_and_home(server, thing, tmp_path, monkeypatch):
     assert f"{tmp_path}/things/thing.bin: not there" in str(error.value)
     assert f"{thing.urls[0]}: 404" in str(error.value)
     assert f"now {tmp_path}" in str(error.value)
+
+
+def test_a_mirror_may_be_a_file_address_with_escapes(cache, tmp_path, monkeypatch):
+    put(tmp_path / "my mirror, 100%" / "things" / "thing.bin", CONTENT)
+    monkeypatch.setenv("KDLAB_MIRROR", (tmp_path / "my mirror, 100%").as_uri())
+    assert "%20" in os.environ["KDLAB_MIRROR"]
+    thing = File("thing.bin", "things", (sha256(CONTENT),))
+    assert files.locate(thing) == str(tmp_path / "my mirror, 100%" / "things" / "thing.bin")
+    assert find_quietly(thing).read_bytes() == CONTENT
+
+
+PACKED = gzip.compress(CONTENT)  # a data set's own .gz
+
+
+@pytest.mark.parametrize(("kept", "coding", "sent"), [
+    (PACKED, "", PACKED),
+    (PACKED, "gzip", PACKED),  # its own packing, called a coding of the transport
+    (PACKED, "gzip", gzip.compress(PACKED)), (PACKED, "x-gzip", gzip.compress(PACKED)),
+    (PACKED, "deflate", zlib.compress(PACKED)),
+    (PACKED, "deflate, gzip", gzip.compress(zlib.compress(PACKED))),
+    (CONTENT, "gzip", PACKED), (CONTENT, "identity", CONTENT),
+])  # fmt: skip
+def test_what_a_server_packs_for_the_way_is_unpacked_and_what_was_packed_before_is_not(
+    server, cache, monkeypatch, kept, coding, sent
+):
+    server.content, server.coding = {"/things/thing.gz": sent}, coding
+    monkeypatch.setenv("KDLAB_MIRROR", server.url)
+    assert find_quietly(File("thing.gz", "things", (sha256(kept),))).read_bytes() == kept
+    assert [path.name for path in cache.rglob("*") if path.suffix != ".lock"] == ["things", "thing.gz"]
+
+
+@pytest.mark.parametrize(("coding", "sent", "says"), [
+    ("br", CONTENT[::-1], "coding 'br', which was not asked for"),
+    ("gzip", PACKED[:-500], "damaged on the way"), ("gzip", CONTENT, "damaged on the way"),
+    ("gzip", gzip.compress(PACKED[:-1] + b"?"), "damaged, or another version"),
+])  # fmt: skip
+def test_damaged_is_said_of_what_is_damaged(server, cache, monkeypatch, coding, sent, says):
+    server.content, server.coding = {"/things/thing.gz": sent}, coding
+    monkeypatch.setenv("KDLAB_MIRROR", server.url)
+    with pytest.raises(DataUnavailable) as error:
+        files.find(File("thing.gz", "things", (sha256(PACKED),)))
+    assert says in str(error.value) and ("damaged" in says) == ("damaged" in str(error.value))
+    assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
 # MNIST
