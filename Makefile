@@ -1,42 +1,43 @@
 # Two commands on a fresh machine: `make lab` opens the course, `make test` proves that it works.
-# Without make, or on Windows, the README has the plain lines.
+# `make lab TORCH=cpu` takes PyTorch without CUDA. Without make, or on Windows, the README has the plain lines.
 
 VENV ?= .venv
 BIN = $(VENV)/bin
-export VENV PYTHON
+READY = $(VENV)/ready$(TORCH:%=-%)
+export VENV PYTHON TORCH
 
 .PHONY: lab test course smoke full bench html clean
 
-lab: $(VENV)/ready-lab            ## set up, and open JupyterLab on the first notebook
+lab: $(READY)-lab                 ## set up, and open JupyterLab on the first notebook
 	@$(BIN)/kdlab lab
 
-test: $(VENV)/ready-test          ## set up, and run ruff, the unit tests, every notebook small, and the browser tests
+test: $(READY)-test               ## set up, and run ruff, the unit tests, every notebook small, and the browser tests
 	@$(BIN)/ruff check
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-course: $(VENV)/ready-test        ## every notebook at its own values: what it says is seen, and is not another run's
+course: $(READY)-test             ## every notebook at its own values: what it says is seen, and is not another run's
 	@$(BIN)/python -m pytest -m course
 
-smoke: $(VENV)/ready-test         ## every notebook at the size of seconds
+smoke: $(READY)-test              ## every notebook at the size of seconds
 	@$(BIN)/kdlab run --profile smoke
 
-full: $(VENV)/ready-lab           ## every notebook at full size: long without a GPU
+full: $(READY)-lab                ## every notebook at full size: long without a GPU
 	@$(BIN)/kdlab run --profile full
 
-bench: $(VENV)/ready-test         ## the speeds the README quotes, measured here
+bench: $(READY)-test              ## the speeds the README quotes, measured here
 	@$(BIN)/python benchmarks/run.py
 
-html: $(VENV)/ready-lab           ## every notebook, executed, as a page in build/html that needs no kernel
+html: $(READY)-lab                ## every notebook, executed, as a page in build/html that needs no kernel
 	@$(BIN)/kdlab run
 	@$(BIN)/kdlab report
 
 clean:                            ## remove what was built; the environment and trained nets stay
 	rm -rf build
 
-$(VENV)/ready-lab: pyproject.toml scripts/setup.sh
+$(READY)-lab: pyproject.toml setup.py scripts/setup.sh
 	@sh scripts/setup.sh '.[text,deploy]'
 	@touch $@
 
-$(VENV)/ready-test: pyproject.toml scripts/setup.sh
+$(READY)-test: pyproject.toml setup.py scripts/setup.sh
 	@sh scripts/setup.sh '.[test]'
-	@touch $@ $(VENV)/ready-lab
+	@touch $@ $(READY)-lab

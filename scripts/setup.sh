@@ -1,9 +1,18 @@
 #!/bin/sh
-# Make the virtual environment $VENV (default .venv) and install WHAT ('.' or '.[test]') into it.
+# Make the virtual environment $VENV (default .venv) and install WHAT ('.' or '.[test]') into it, with uv where there is one.
 #   sh scripts/setup.sh WHAT        PYTHON=/path/to/python3.12 chooses the Python
+#                                   TORCH=cpu takes torch without CUDA, from PyTorch's own index
 set -eu
 what=$1
 venv=${VENV:-.venv}
+torch=${TORCH:-}
+cpu_index=https://download.pytorch.org/whl/cpu
+size=6
+case "$torch" in
+    "") ;;
+    cpu) size=2 ;;
+    *) echo "TORCH is cpu, or not set, got '$torch': TORCH=cpu takes torch without CUDA." >&2; exit 1 ;;
+esac
 
 fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
@@ -16,17 +25,36 @@ choose_python() {
     return 1
 }
 
+install() {
+    if [ "$tool" = uv ]; then
+        uv pip install --quiet --python "$venv/bin/python" "$@"
+    else
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    fi || {
+        echo "The installation stopped: see $tool's message above (usual causes: no network, a full disk). Run the same command again to go on." >&2
+        exit 1
+    }
+}
+
+tool=pip
+if command -v uv >/dev/null 2>&1; then tool=uv; fi
 if ! fits "$venv/bin/python"; then
     python=$(choose_python)
-    if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
-        echo "kdlab needs Python's venv module, which this $("$python" --version) lacks: on Debian or Ubuntu, sudo apt install python3-venv." >&2
-        exit 1
-    fi
     echo "Making $venv with $("$python" --version) ..."
-    "$python" -m venv --clear "$venv"
+    if [ "$tool" = uv ]; then
+        clear=
+        if [ -e "$venv" ]; then clear=--clear; fi
+        uv venv --quiet --seed $clear --python "$(command -v "$python")" "$venv"  # --seed: pip, for a day without uv
+    else
+        if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+            echo "kdlab needs Python's venv module, which this $("$python" --version) lacks: on Debian or Ubuntu, sudo apt install python3-venv." >&2
+            exit 1
+        fi
+        "$python" -m venv --clear "$venv"
+    fi
 fi
-echo "Installing kdlab and what its notebooks need into $venv (the first time: a few minutes, about 6 GB with torch) ..."
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$what" || {
-    echo "The installation stopped: see pip's message above (usual causes: no network, a full disk). Run the same command again to go on." >&2
-    exit 1
-}
+echo "Installing kdlab and what its notebooks need into $venv by $tool (the first time: a few minutes, about $size GB with torch) ..."
+if [ "$torch" = cpu ]; then
+    install --upgrade --index-url "$cpu_index" "torch>=2.6" "torchvision>=0.21"
+fi
+install -e "$what"

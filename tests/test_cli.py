@@ -7,14 +7,16 @@ import sys
 
 import nbformat
 import pytest
+import torch
 from conftest import ROOT
 
-from kdlab import cli
+from kdlab import cli, store
 
 
 def kdlab(*words: str, cwd=ROOT, **environ) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "kdlab.cli", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environ, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environ, timeout=240,
+                          stdin=subprocess.DEVNULL)  # fmt: skip
 
 
 @pytest.mark.parametrize("words, said", [
@@ -52,29 +54,28 @@ def test_data_lists_what_is_there():
 def test_run_says_which_cell_failed_and_exits_with_1(tmp_path):
     cells = [nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
              nbformat.v4.new_code_cell("print(x)\nraise ValueError('planted')")]  # fmt: skip
-    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    (tmp_path / "notebooks").mkdir()
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), tmp_path / "notebooks" / "00_start_here.ipynb")
-    code = "from kdlab import cli, course; from pathlib import Path; cli.notebooks_folder = lambda: Path('notebooks'); "
-    answer = subprocess.run([sys.executable, "-c", code + "cli.main()", "run"], capture_output=True, text=True,
-                            cwd=tmp_path)  # fmt: skip
+    a_course(tmp_path, _00_start_here=cells)
+    answer = kdlab("run", cwd=tmp_path)
     assert answer.returncode == 1
     assert "which begins with 'print(x)': ValueError: planted" in answer.stdout
     assert (tmp_path / "build" / "own" / "00_start_here.ipynb").exists()
 
 
+def a_course(folder, **notebooks):
+    """A folder that kdlab takes for a course, with these notebooks."""
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (folder / "notebooks").mkdir(exist_ok=True)
+    (folder / "notebooks" / "profiles.yaml").write_text("smoke: {n: 2}\n")
+    for name, cells in notebooks.items():
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("of kdlab"), *cells], metadata=spec)
+        nbformat.write(notebook, folder / "notebooks" / f"{name[1:]}.ipynb")
+
+
 def course_of(folder, **sources):
     """A course whose notebooks have a parameter `n` and this code; returns what runs it."""
-    (folder / "notebooks").mkdir(exist_ok=True)
-    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    for name, source in sources.items():
-        cells = [nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
-                 nbformat.v4.new_code_cell(source)]  # fmt: skip
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), folder / "notebooks" / f"{name[1:]}.ipynb")
-    code = "from kdlab import cli; from pathlib import Path; cli.notebooks_folder = lambda: Path('notebooks').resolve()"
-    (folder / "run.py").write_text(f"{code}\nif __name__ == '__main__':\n    cli.main()\n")
-    return lambda *words: subprocess.run([sys.executable, "run.py", "run", *words], capture_output=True, text=True,
-                                         cwd=folder, timeout=120)  # fmt: skip
+    a_course(folder, **{name: [nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
+                               nbformat.v4.new_code_cell(source)] for name, source in sources.items()})  # fmt: skip
+    return lambda *words, **environ: kdlab("run", *words, cwd=folder, **environ)
 
 
 def test_a_parameter_given_by_hand_reaches_the_notebooks_that_declare_it(tmp_path):
@@ -107,6 +108,87 @@ def test_keeping_the_times_of_one_notebook_leaves_those_of_the_others(tmp_path):
     cli._keep([{**row, "seconds": 2.0}, {**row, "profile": "full", "seconds": 9.0}], path)
     seconds = {(r["notebook"], r["profile"]): r["seconds"] for r in json.loads(path.read_text())}
     assert seconds == {("00", "own"): 1.0, ("01", "own"): 2.0, ("01", "full"): 9.0}
+
+
+KEEP = "from kdlab import store\nstore.result('twice', {'n': n, 'notebook': '00_start_here'}, lambda: 2 * n)"
+
+
+def files_in(folder) -> dict:
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_relative_settings_mean_the_folder_where_they_were_typed_though_kernels_work_in_another(tmp_path):
+    run = course_of(tmp_path, _00_start_here=KEEP + "\nimport os; print(os.environ['KDLAB_CACHE'])")
+    answer = run("--no-html", KDLAB_STORE="results", KDLAB_CACHE="cache")
+    assert answer.returncode == 0, answer.stderr
+    assert [path.name.split(".")[0] for path in (tmp_path / "results").glob("*.safetensors")] == ["twice"]
+    assert sorted(path.name for path in (tmp_path / "notebooks").iterdir()) == ["00_start_here.ipynb", "profiles.yaml"]
+    assert str(tmp_path / "cache") in (tmp_path / "build" / "own" / "00_start_here.ipynb").read_text()
+
+
+@pytest.mark.parametrize("words", [("lab",), ("lab", "--app")])
+def test_lab_hands_its_server_the_folders_where_they_were_typed(words, tmp_path):
+    script = """
+import json, os, sys
+from kdlab import cli
+os.execv = lambda program, command: print(json.dumps(dict(os.environ)))
+cli.subprocess.run = None
+cli.app(sys.argv[1:], standalone_mode=False)
+"""
+    environ = os.environ | {"KDLAB_STORE": "results", "KDLAB_CACHE": "./cache", "KDLAB_MIRROR": "file:///a%20b"}
+    said = subprocess.run([sys.executable, "-c", script, *words, "--no-browser"], capture_output=True, text=True,
+                          cwd=tmp_path, env=environ)  # fmt: skip
+    started = json.loads(next(line for line in said.stdout.splitlines() if line.startswith("{")))
+    assert [started[name] for name in ("KDLAB_STORE", "KDLAB_CACHE", "KDLAB_MIRROR")] == [
+        str(tmp_path / "results"), str(tmp_path / "cache"), "/a b"]  # fmt: skip
+
+
+def test_the_course_is_found_from_any_folder_in_it_and_its_build_lies_beside_it(tmp_path):
+    course_of(tmp_path, _00_start_here="n")
+    (tmp_path / "notebooks" / "deep").mkdir()
+    assert kdlab("run", cwd=tmp_path / "notebooks" / "deep").returncode == 0
+    assert (tmp_path / "build" / "html" / "00_start_here.html").exists()
+    assert not [*(tmp_path / "notebooks" / "deep").iterdir()]
+
+
+def test_report_leaves_another_project_with_a_folder_of_notebooks_as_it_is(tmp_path):
+    """Run in a checkout, it reports on the checkout's own course; from a wheel it refuses, see test_wheel.py."""
+    another_project(tmp_path)
+    before = files_in(tmp_path)
+    assert kdlab("report", "--json", cwd=tmp_path).returncode == 0
+    assert files_in(tmp_path) == before
+
+
+def another_project(folder):
+    for name in ("notebooks/00_start_here.ipynb", "notebooks/profiles.yaml", "README.md", "results/claims/teacher.json",
+                 "docs/claims.svg"):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}", newline="\r\n")
+
+
+def test_store_lists_what_is_kept_and_clears_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDLAB_STORE", str(tmp_path / "store"))
+    for n in range(3):
+        store.result("twice", {"n": n, "notebook": "04_mnist"}, lambda: 0)
+    store.tensors("logits", {"n": 1}, lambda: {"w": torch.ones(500_000)})
+    store.checkpoint("logits", {"n": 2}).write_bytes(b"half of a training")
+    theirs = [tmp_path / "store" / name for name in ("twice.txt", "twice.v1.final.safetensors", "claims/teacher.json")]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("of another program")
+    assert kdlab("store", "where").stdout == f"{tmp_path / 'store'}\n"
+    head, logits, twice, total, unfinished = kdlab("store", "list").stdout.splitlines()
+    assert head.split() == ["name", "notebook", "entries", "MB", "last", "made"]
+    assert logits.split()[:4] == ["logits", "–", "1", "2.0"] and twice.split()[:4] == ["twice", "04_mnist", "3", "0.0"]
+    assert twice.split()[4][:4].isdecimal() and total.startswith("4 entries, 2.0 MB") and "'logits'" in unfinished
+
+    assert kdlab("store", "clear", "twice").stdout == "deleted: 3 entries, 0.0 MB\n"
+    assert "nothing is kept as 'twice'" in kdlab("store", "clear", "twice").stderr
+    refused = kdlab("store", "clear")
+    assert refused.returncode != 0 and "--yes deletes it" in refused.stderr and "1 entries, 2.0 MB" in refused.stdout
+    assert len(store.entries()) == 1
+    assert kdlab("store", "clear", "--yes").returncode == 0
+    assert store.entries() == [] and store.unfinished() == [] and all(path.exists() for path in theirs)
 
 
 def test_python_m_kdlab_is_kdlab():

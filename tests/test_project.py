@@ -18,6 +18,7 @@ from kdlab import metrics
 from kdlab.course import readme as generated
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SH = shutil.which("sh")
 # From the top rung down: a module imports only from rungs above its own.
 LADDER = ["disk", "machine", "randomness", "hmm", "data", "models", "losses", "metrics", "omitted", "text",
           "features", "checkpoints", "train", "pretrain", "parallel", "many", "joint", "specialists", "compress",
@@ -80,18 +81,16 @@ def test_import_kdlab_brings_no_heavy_library():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def run_setup(tmp_path, *pythons: tuple[str, str], **environ) -> subprocess.CompletedProcess:
-    """scripts/setup.sh where PATH has nothing but these pythons: (name, a shell script that plays it)."""
+def run_setup(tmp_path, *programs: tuple[str, str], **environ) -> subprocess.CompletedProcess:
+    """scripts/setup.sh where PATH has nothing but these programs: (name, a shell script that plays it)."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, script in pythons:
-        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+    for name, script in programs:
+        (tools / name).write_text(f"#!{SH}\n{script}\n")
         (tools / name).chmod(0o755)
     environ = {"PATH": str(tools), "VENV": str(tmp_path / "venv"), **environ}
-    return subprocess.run([shutil.which("sh"), str(ROOT / "scripts" / "setup.sh"), "."], capture_output=True, text=True,
+    return subprocess.run([SH, str(ROOT / "scripts" / "setup.sh"), "."], capture_output=True, text=True,
                           env=environ, cwd=tmp_path)  # fmt: skip
-
-
 
 
 def without_venv(version: str) -> str:
@@ -124,6 +123,71 @@ def test_no_python_and_no_venv_module_are_named_too(tmp_path):
 def test_a_suitable_python_behind_an_old_one_is_found(tmp_path):
     fits = ("python3.12", without_venv("3.12.9"))
     assert "this Python 3.12.9" in run_setup(tmp_path, OLD, fits).stderr
+
+
+def recorded(tmp_path, *names: str, **environ) -> list[str]:
+    """The commands that setup.sh gives to programs which only write them down, in a venv that is there already."""
+    record = f'echo "${{0##*/}} $@" >> {tmp_path}/record'
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    python.write_text(f'#!{SH}\n[ "$1" = -c ] || {record}\n')
+    python.chmod(0o755)
+    answer = run_setup(tmp_path, *[(name, record) for name in names], **environ)
+    assert answer.returncode == 0, answer.stderr
+    return (tmp_path / "record").read_text().replace(str(tmp_path), "HERE").splitlines()
+
+
+CPU = "--upgrade --index-url https://download.pytorch.org/whl/cpu torch>=2.6 torchvision>=0.21"
+PIP = "python -m pip install --quiet --disable-pip-version-check"
+UV = "uv pip install --quiet --python HERE/venv/bin/python"
+
+
+@unix
+@pytest.mark.parametrize("tools, install", [((), PIP), (("uv",), UV)])
+@pytest.mark.parametrize("torch", ["", "cpu"])
+def test_setup_installs_by_uv_where_it_is_and_torch_without_cuda_where_that_is_asked_for(
+    tmp_path, tools, install, torch
+):
+    first = [f"{install} {CPU}"] if torch else []
+    assert recorded(tmp_path, *tools, TORCH=torch) == [*first, f"{install} -e ."]
+
+
+@unix
+def test_uv_makes_the_environment_where_python_lacks_its_venv_module(tmp_path):
+    record = f'echo "$@" >> {tmp_path}/record'
+    assert run_setup(tmp_path, ("python3.12", without_venv("3.12.9")), ("uv", record)).returncode == 0
+    made, installed = (tmp_path / "record").read_text().replace(str(tmp_path), "HERE").splitlines()
+    assert made == "venv --quiet --seed --python HERE/bin/python3.12 HERE/venv"
+    assert installed == "pip install --quiet --python HERE/venv/bin/python -e ."
+
+
+@unix
+def test_another_torch_than_the_two_is_named(tmp_path):
+    answer = run_setup(tmp_path, TORCH="gpu")
+    assert answer.returncode != 0 and "TORCH is cpu, or not set, got 'gpu'" in answer.stderr
+
+
+@unix
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_hands_torch_on_and_an_environment_of_the_other_kind_is_not_taken_for_ready(tmp_path):
+    true, script = shutil.which("true"), tmp_path / "sh"
+    script.write_text(f'#!{SH}\necho "TORCH=$TORCH $@"\nmkdir -p "$VENV/bin"\nln -sf {true} "$VENV/bin/kdlab"\n')
+    script.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "VENV": str(tmp_path / "venv")}
+
+    def make(*words: str) -> str:
+        return subprocess.run(["make", "lab", *words], capture_output=True, text=True, env=environ, cwd=ROOT).stdout
+
+    assert [make(), make()] == ["TORCH= scripts/setup.sh .[text,deploy]\n", ""]
+    assert [make("TORCH=cpu"), make("TORCH=cpu")] == ["TORCH=cpu scripts/setup.sh .[text,deploy]\n", ""]
+
+
+def test_setup_readme_and_pyproject_ask_for_the_same_torch():
+    torch = [line for line in PYPROJECT["project"]["dependencies"] if line.startswith("torch")]
+    assert " ".join(torch) == "torch>=2.6 torchvision>=0.21"
+    for page in ("README.md", "scripts/setup.sh"):
+        text = (ROOT / page).read_text(encoding="utf-8").replace("$cpu_index", "https://download.pytorch.org/whl/cpu")
+        assert CPU in text.replace('"', "") and "https://download.pytorch.org/whl/cpu" in text
 
 
 def test_every_file_the_package_needs_is_in_the_wheel(tmp_path):
