@@ -9,8 +9,9 @@ import nbformat
 import pytest
 import torch
 from conftest import ROOT
+from typer.testing import CliRunner
 
-from kdlab import cli, store
+from kdlab import cli, disk, store
 
 
 def kdlab(*words: str, cwd=ROOT, **environ) -> subprocess.CompletedProcess:
@@ -65,7 +66,7 @@ def a_course(folder, **notebooks):
     """A folder that kdlab takes for a course, with these notebooks."""
     spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     (folder / "notebooks").mkdir(exist_ok=True)
-    (folder / "notebooks" / "profiles.yaml").write_text("smoke: {n: 2}\n")
+    (folder / "notebooks" / "profiles.yaml").write_text("smoke: {all: {n: 2}}\n")
     for name, cells in notebooks.items():
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("of kdlab"), *cells], metadata=spec)
         nbformat.write(notebook, folder / "notebooks" / f"{name[1:]}.ipynb")
@@ -126,20 +127,17 @@ def test_relative_settings_mean_the_folder_where_they_were_typed_though_kernels_
     assert str(tmp_path / "cache") in (tmp_path / "build" / "own" / "00_start_here.ipynb").read_text()
 
 
-@pytest.mark.parametrize("words", [("lab",), ("lab", "--app")])
-def test_lab_hands_its_server_the_folders_where_they_were_typed(words, tmp_path):
-    script = """
-import json, os, sys
-from kdlab import cli
-os.execv = lambda program, command: print(json.dumps(dict(os.environ)))
-cli.subprocess.run = None
-cli.app(sys.argv[1:], standalone_mode=False)
-"""
-    environ = os.environ | {"KDLAB_STORE": "results", "KDLAB_CACHE": "./cache", "KDLAB_MIRROR": "file:///a%20b"}
-    said = subprocess.run([sys.executable, "-c", script, *words, "--no-browser"], capture_output=True, text=True,
-                          cwd=tmp_path, env=environ)  # fmt: skip
-    started = json.loads(next(line for line in said.stdout.splitlines() if line.startswith("{")))
-    assert [started[name] for name in ("KDLAB_STORE", "KDLAB_CACHE", "KDLAB_MIRROR")] == [
+@pytest.mark.parametrize("words", [["lab"], ["lab", "--app"]])
+def test_lab_hands_its_server_the_folders_where_they_were_typed(words, tmp_path, monkeypatch):
+    typed = {"KDLAB_STORE": "results", "KDLAB_CACHE": "./cache", "KDLAB_MIRROR": "file:///a%20b", "JUPYTER_PATH": ""}
+    for name, value in typed.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(disk, "BEGAN_IN", tmp_path)
+    monkeypatch.setattr(cli.os, "name", "posix")
+    monkeypatch.setattr(cli.os, "execv", lambda program, command: started.append(dict(os.environ)))
+    started = []
+    CliRunner().invoke(cli.app, [*words, "--no-browser"])
+    assert [started[0][name] for name in ("KDLAB_STORE", "KDLAB_CACHE", "KDLAB_MIRROR")] == [
         str(tmp_path / "results"), str(tmp_path / "cache"), "/a b"]  # fmt: skip
 
 
@@ -176,18 +174,22 @@ def test_store_lists_what_is_kept_and_clears_by_name(tmp_path, monkeypatch):
     for path in theirs:
         path.parent.mkdir(exist_ok=True)
         path.write_text("of another program")
-    assert kdlab("store", "where").stdout == f"{tmp_path / 'store'}\n"
-    head, logits, twice, total, unfinished = kdlab("store", "list").stdout.splitlines()
+
+    def answer(*words):
+        return CliRunner().invoke(cli.app, ["store", *words])
+
+    assert answer("where").stdout == f"{tmp_path / 'store'}\n"
+    head, logits, twice, total, unfinished = answer("list").stdout.splitlines()
     assert head.split() == ["name", "notebook", "entries", "MB", "last", "made"]
     assert logits.split()[:4] == ["logits", "–", "1", "2.0"] and twice.split()[:4] == ["twice", "04_mnist", "3", "0.0"]
     assert twice.split()[4][:4].isdecimal() and total.startswith("4 entries, 2.0 MB") and "'logits'" in unfinished
 
-    assert kdlab("store", "clear", "twice").stdout == "deleted: 3 entries, 0.0 MB\n"
-    assert "nothing is kept as 'twice'" in kdlab("store", "clear", "twice").stderr
-    refused = kdlab("store", "clear")
-    assert refused.returncode != 0 and "--yes deletes it" in refused.stderr and "1 entries, 2.0 MB" in refused.stdout
-    assert len(store.entries()) == 1
-    assert kdlab("store", "clear", "--yes").returncode == 0
+    assert answer("clear", "twice").stdout == "deleted: 3 entries, 0.0 MB\n"
+    assert "nothing is kept as 'twice'" in str(answer("clear", "twice").exception)
+    refused = answer("clear")
+    assert refused.exit_code != 0 and "--yes deletes it" in str(refused.exception)
+    assert "1 entries, 2.0 MB, of logits" in refused.stdout and len(store.entries()) == 1
+    assert answer("clear", "--yes").exit_code == 0
     assert store.entries() == [] and store.unfinished() == [] and all(path.exists() for path in theirs)
 
 

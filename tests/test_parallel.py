@@ -4,10 +4,11 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 
-from kdlab import parallel
+from kdlab import parallel, store
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -28,6 +29,17 @@ def test_a_worker_computes_with_one_thread_and_our_settings(monkeypatch):
     monkeypatch.setenv("KDLAB_STORE", "/somewhere/else")
     told = parallel.map(lambda i: (torch.get_num_threads(), os.environ["KDLAB_STORE"]), [(0,), (1,)], n_jobs=2)
     assert told == [(1, "/somewhere/else")] * 2
+
+
+def test_a_relative_setting_means_the_same_folder_in_a_worker(monkeypatch):
+    monkeypatch.setenv("KDLAB_STORE", "results")
+    here = str(store.folder())
+    assert os.path.isabs(here)
+    assert parallel.map(lambda i: (os.chdir("/"), str(store.folder()))[1], [(0,), (1,)], n_jobs=2) == [here] * 2
+
+
+def test_a_number_of_jobs_may_be_numpys():
+    assert parallel.map(abs, [(-1,), (-2,)], n_jobs=np.int64(1)) == [1, 2]
 
 
 def test_an_error_in_a_job_is_the_maps():

@@ -13,6 +13,7 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors
 import torch
@@ -185,6 +186,8 @@ SAME = [
     ({"T": 4}, {"T": 4.0}),
     ({"lr": 0.0}, {"lr": -0.0}),
     ({"widths": (8, 8), "o": {"a": 1, "b": 2}}, {"widths": [8.0, 8], "o": {"b": 2, "a": 1}}),
+    ({"T": np.float64(4), "seed": np.int64(3)}, {"T": 4, "seed": 3}),
+    ({"on": np.bool_(True), "widths": [np.int32(8), np.float32(0.5)]}, {"on": True, "widths": [8, 0.5]}),
 ]
 OTHER = [
     ({"T": 4}, {"T": 4.5}),
@@ -254,6 +257,18 @@ def test_random_numbers_inside_depend_on_the_settings_and_those_outside_do_not_n
     torch.manual_seed(1)
     unseeded = [store.model("net", {"member": i}, build, train)[0].weight for i in range(2)]
     assert not torch.equal(*unseeded), "members of an ensemble that name no seed must not be twins"
+
+
+def test_entries_and_forget_see_only_the_stores_own_files(home):
+    store.result("net", {"n": 1}, lambda: 1)
+    store.checkpoint("net", {"n": 1}).write_bytes(b"half")
+    theirs = [home / name for name in ("net.v1.final.safetensors", "net.safetensors", "net.best.checkpoint")]
+    for path in theirs:
+        path.write_bytes(b"a file of yours")
+    assert [row["name"] for row in store.entries()] == ["net"] and len(store.unfinished()) == 1
+    assert store.forget("net", {"n": 2}) == 0 and len(store.unfinished()) == 1
+    assert store.forget("net") == 1 and store.unfinished() == []
+    assert all(path.exists() for path in theirs)
 
 
 def test_entries_lists_and_forget_deletes():

@@ -1,9 +1,11 @@
 """The loop: it learns, it repeats itself bit by bit, it can be left and taken up, and teachers stay as they are."""
 
 import contextlib
+import io
 import math
 import threading
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -491,7 +493,8 @@ def interrupted(checkpoint, monkeypatch, student, after, **settings):
             raise KeyboardInterrupt
         return train.labels(student)(x, y)
 
-    return train.fit(student, blobs(), objective, epochs=4, lr=1e-2, checkpoint=checkpoint, **settings)
+    settings = {"epochs": 4, "lr": 1e-2} | settings
+    return train.fit(student, blobs(), objective, checkpoint=checkpoint, **settings)
 
 
 def test_an_interrupted_fit_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, monkeypatch):
@@ -506,16 +509,141 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint_and_ends_the_same(tmp_pa
     assert not checkpoint.exists()
 
 
-def test_a_damaged_checkpoint_is_named_and_the_training_begins_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize("spoil", [lambda blob: blob[:-200], lambda blob: b"", lambda blob: flipped(blob)])
+def test_a_damaged_checkpoint_is_kept_aside_by_name_and_the_training_begins_anew(tmp_path, monkeypatch, spoil):
     checkpoint = tmp_path / "a.checkpoint"
     with pytest.raises(KeyboardInterrupt):
         interrupted(checkpoint, monkeypatch, net(), after=7)
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-200])
+    damaged = spoil(checkpoint.read_bytes())
+    checkpoint.write_bytes(damaged)
     student, whole = net(), net()
-    with pytest.warns(UserWarning, match=r"a\.checkpoint is damaged"):
+    with pytest.warns(UserWarning, match=r"a\.checkpoint is damaged .* kept as a\.checkpoint\.damaged"):
         interrupted(checkpoint, monkeypatch, student, after=100)
     train.fit(whole, blobs(), train.labels(whole), epochs=4, lr=1e-2)
     assert torch.equal(weights(student), weights(whole))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.checkpoint.damaged": damaged}
+
+
+def flipped(blob: bytes) -> bytes:
+    """One bit of a weight is another; torch.load takes that without a word."""
+    weight = torch.load(io.BytesIO(blob), weights_only=True)["state"]["model"]["1.weight"]
+    place = blob.index(weight.numpy().tobytes())
+    return blob[:place] + bytes([blob[place] ^ 1]) + blob[place + 1 :]
+
+
+def wider():
+    return models.mlp((17,), n_in=36, n_classes=3)
+
+
+def deeper():
+    return models.mlp((16, 16), n_in=36, n_classes=3)
+
+
+def partly_frozen():
+    model = net(seed=3)
+    model[1].weight.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("build, named", [
+    (wider, r"1\.weight: \[16, 36\] float32 then, \[17, 36\] float32 now"),
+    (deeper, r"3\.weight: .*; 5\.weight: missing then, \[3, 16\] float32 now"),
+    (lambda: net(seed=3).double(), r"1\.weight: \[16, 36\] float32 then, \[16, 36\] float64 now"),
+    (partly_frozen, r"other weights learn than then: 1\.weight\)"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_a_checkpoint_of_another_model_is_refused_before_a_weight_changes_and_stays(
+    tmp_path, monkeypatch, build, named
+):
+    checkpoint = tmp_path / "a.checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(checkpoint, monkeypatch, net(), after=7)
+    other = build()
+    before = weights(other)
+    data_ = (blobs()[0].to(other[-1].weight.dtype), blobs()[1])
+    monkeypatch.setattr(train, "digest", lambda data: "equal")  # of data in double, which is told first
+    state = torch.load(checkpoint, weights_only=True)
+    state["state"]["settings"]["data"] = "equal"
+    torch.save(state, checkpoint)
+    kept = checkpoint.read_bytes()
+    with pytest.raises(ValueError, match=rf"a\.checkpoint: this model is not the one that was left \({named}"):
+        train.fit(other, data_, train.labels(other), epochs=4, lr=1e-2, checkpoint=checkpoint)
+    assert torch.equal(weights(other), before)
+    assert [*tmp_path.iterdir()] == [checkpoint] and checkpoint.read_bytes() == kept
+
+
+def test_an_optimizers_memory_of_another_shape_is_refused_before_a_weight_changes():
+    training = train.Training((model := net()), blobs(), train.labels(model), epochs=2, lr=0.01)
+    next(training)
+    state = training.state()
+    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(17, 36)
+    fresh = net(seed=3)
+    before = weights(fresh)
+    with pytest.raises(ValueError, match=r"exp_avg: \[17, 36\] float32 then, \[16, 36\] float32 now"):
+        train.Training(fresh, blobs(), train.labels(fresh), epochs=2, lr=0.01).resume(state)
+    assert torch.equal(weights(fresh), before)
+
+
+def test_a_file_of_another_kind_is_refused_and_stays(tmp_path):
+    notes, foreign = tmp_path / "notes.txt", tmp_path / "model.pt"
+    notes.write_text("what I saw")
+    torch.save(net().state_dict(), foreign)
+    for path in (notes, foreign):
+        before, student = path.read_bytes(), net()
+        with pytest.raises(ValueError, match=f"{path.name}.*stays as it is"):
+            train.fit(student, blobs(), train.labels(student), epochs=1, lr=1e-2, checkpoint=path)
+        assert path.read_bytes() == before and same(student, net())
+
+
+def test_a_checkpoints_path_may_be_a_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole, student = net(), net(seed=9)
+    train.fit(whole, blobs(), train.labels(whole), epochs=4, lr=1e-2)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted("kept/a.checkpoint", monkeypatch, net(), after=7)
+    interrupted("kept/a.checkpoint", monkeypatch, student, after=100)
+    assert same(student, whole) and not [*(tmp_path / "kept").iterdir()]
+
+
+NUMPYS = {
+    "lr": {"lr": np.float64(1e-2)}, "float32": {"lr": np.float32(0.0078125)}, "seed": {"seed": np.int64(5)},
+    "large seed": {"seed": np.uint64(2**63 + 5)}, "counts": {"epochs": np.int32(4), "batch_size": np.int64(128)},
+    "schedule": {"schedule": lambda progress: np.float64(1 - progress)},
+    "optimizer": {"optimizer": lambda p, lr: torch.optim.Adam(
+        p, lr, betas=(np.float64(0.8), np.float64(0.5)), weight_decay=np.float32(0.0625), amsgrad=np.bool_(True))},
+}  # fmt: skip
+
+
+def pythons(value):
+    """The same settings in Python's own numbers."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+@pytest.mark.parametrize("name", NUMPYS)
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_numpy_are_numbers_and_an_interrupted_training_goes_on(tmp_path, monkeypatch, name):
+    given = {"lr": 1e-2, "epochs": 4} | NUMPYS[name]
+    own = {key: pythons(value) for key, value in given.items()}
+    if name == "schedule":
+        own["schedule"] = lambda progress: 1 - progress
+    if name == "optimizer":
+        own["optimizer"] = lambda p, lr: torch.optim.Adam(p, lr, betas=(0.8, 0.5), weight_decay=0.0625, amsgrad=True)
+    whole, student, checkpoint = net(), net(seed=9), tmp_path / "a.checkpoint"
+    train.fit(whole, blobs(), train.labels(whole), **own)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(checkpoint, monkeypatch, net(), after=7, **given)
+    assert torch.load(checkpoint, weights_only=True)["state"]["number"] == 6
+    interrupted(checkpoint, monkeypatch, student, after=100, **own)  # begun with numpy's numbers, ended with Python's
+    assert same(student, whole) and not checkpoint.exists()
+
+
+def test_seeds_may_come_as_an_array_and_a_seed_that_is_no_whole_number_is_refused():
+    model = net()
+    for seeds in (np.array([3, 4]), torch.tensor([3, 4]), (np.int64(3), 4)):
+        assert train.Training(model, blobs(), train.labels(model), epochs=1, lr=0.1, seed=seeds).seed == [3, 4]
+    assert all(map(torch.equal, train.batches(blobs(), 64, np.int64(3), np.int64(1)), train.batches(blobs(), 64, 3, 1)))
+    with pytest.raises(TypeError, match="a seed is a whole number, got 0.5"):
+        train.Training(model, blobs(), train.labels(model), epochs=1, lr=0.1, seed=0.5)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, monkeypatch):
