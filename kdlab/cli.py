@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kdlab import disk
+from kdlab import disk, place
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Knowledge distillation, live.")
 store_app = typer.Typer(no_args_is_help=True, help="Trained models and results that are kept: list or clear them.")
@@ -36,7 +36,6 @@ def lab(
     Where there is no course, its notebooks are put into kdlab-course/ here first; files that are there stay.
     """
     from kdlab import course
-    from kdlab.course import place
 
     folder, about = place.folder_or_copy()
     if about:
@@ -101,7 +100,6 @@ def run(
 ) -> None:
     """Run notebooks from top to bottom; what they show is kept in build/. Interrupted, it goes on where it stopped."""
     from kdlab import course, machine
-    from kdlab.course import place
 
     root = place.root()
     paths, out = course.find(place.folder(), notebooks or []), root / "build" / (profile or "own")
@@ -137,7 +135,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="print the claims as JSON, and write nothing")] = False,
 ) -> None:
     """The paper's claims beside what was measured, as build/html/report.html; and the README's numbers anew."""
-    from kdlab.course import claims_page, place, readme, records
+    from kdlab.course import claims_page, readme, records
 
     root = place.root()
     rows = records.judged(records.kept())

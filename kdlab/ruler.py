@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlab import machine, metrics, store, text
+from kdlab import disk, machine, metrics, place, text
 
 TOKENS = 16  # of the texts that are timed: about the mean of the glosses, so nothing is padded
 COLUMNS = {"parameters": ("parameters, M", 1e-6, 1), "nonzero": ("not zero, M", 1e-6, 1),
@@ -61,7 +61,7 @@ def keep(rows: list[dict[str, Any]], *, profile: str = "own", notebook: str) -> 
     path = folder(profile) / f"{notebook}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     made = {"notebook": notebook, "profile": profile, "machine": machine.describe(), "rows": rows}
-    store.write(path, (json.dumps(made, indent=1, allow_nan=False) + "\n").encode())
+    disk.write(path, (json.dumps(made, indent=1, allow_nan=False) + "\n").encode())
     return path
 
 
@@ -80,8 +80,8 @@ def kept(profile: str = "own") -> list[dict[str, Any]]:
 
 def folder(profile: str) -> Path:
     """Where rows of a profile are kept."""
-    place = store.results(profile) / "ruler"
-    return place if profile == "full" else place / profile
+    rows_folder = place.results(profile) / "ruler"
+    return rows_folder if profile == "full" else rows_folder / profile
 
 
 class Table:

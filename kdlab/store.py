@@ -46,14 +46,6 @@ def folder() -> Path:
     return store_dir()
 
 
-def results(profile: str) -> Path:
-    """Where measured numbers of a profile are kept: a full run's in results/ of the course, any other in the store."""
-    for root in (Path.cwd(), *Path.cwd().parents, Path(__file__).parent.parent):
-        if profile == "full" and (root / "notebooks").is_dir():
-            return root / "results"
-    return folder()
-
-
 def model(
     name: str, settings: dict, build: Callable[[], nn.Module], train: Callable[[nn.Module], Any]
 ) -> tuple[nn.Module, dict]:

@@ -182,7 +182,8 @@ class Training:
     def _misremembered(self, state: dict) -> list[str]:
         """What the optimizer's memory in `state` is of, where that is not what learns here."""
         if state["learns"] != (now := self._learns()):
-            names = sorted({*sum(state["learns"], [])} ^ {*sum(now, [])}) or ["the same, in other groups"]
+            then, now = ({name for group in groups for name in group} for groups in (state["learns"], now))
+            names = sorted(then ^ now) or ["the same, in other groups"]
             return [f"other weights learn than then: {', '.join(names[:3])}"]
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         parted = []

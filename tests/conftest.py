@@ -13,6 +13,16 @@ OTHER_SEED = 7  # the notebooks' own is 0
 BROWSER = chromium.find() is not None and importlib.util.find_spec("playwright") is not None
 
 
+def make_course(folder: Path) -> Path:
+    """Make `folder` what kdlab takes for a course; return its folder of notebooks."""
+    notebooks = folder / "notebooks"
+    notebooks.mkdir(exist_ok=True)
+    (notebooks / "profiles.yaml").write_text("full: {all: {}}\n")
+    if not (first := notebooks / "00_start_here.ipynb").exists():
+        first.write_text('{"cells": [], "metadata": {"of": "kdlab"}, "nbformat": 4, "nbformat_minor": 5}')
+    return notebooks
+
+
 def with_sliders(path: Path) -> bool:
     """Whether test_browser.py runs this notebook and moves its sliders; the live panels have test_live_browser.py."""
     source = path.read_text(encoding="utf-8")

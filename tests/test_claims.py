@@ -8,10 +8,10 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conftest import NOTEBOOKS, ROOT
+from conftest import NOTEBOOKS, ROOT, make_course
 from typer.testing import CliRunner
 
-from kdlab import cli, machine
+from kdlab import cli, machine, place
 from kdlab.course import claims, claims_page, records, sources
 from kdlab.metrics import round_to_spread
 
@@ -21,8 +21,7 @@ RESULTS = sorted((ROOT / "results" / "claims").glob("*.json"))
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """A course and a store of one's own."""
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.chdir(make_course(tmp_path))
     monkeypatch.setenv("KDLAB_STORE", str(tmp_path / "store"))
     return tmp_path
 
@@ -230,6 +229,20 @@ def test_a_record_cut_short_is_named_and_an_interrupted_one_leaves_the_old(elsew
     path.write_text(path.read_text()[:20])
     with pytest.raises(ValueError, match="run its notebook again"):
         records.kept()
+
+
+def test_a_full_record_is_never_written_into_another_project(tmp_path, monkeypatch):
+    """Which has folders called notebooks and results, too; without the checkout beside the package, as from a wheel."""
+    project = tmp_path / "project"
+    for name in ("notebooks", "results"):
+        (project / name).mkdir(parents=True)
+    monkeypatch.chdir(project / "notebooks")
+    monkeypatch.setattr(place, "PACKAGE", tmp_path / "site-packages" / "kdlab")
+    (tmp_path / "notebooks" / "profiles.yaml").unlink()  # of the fixture's course, which lies above
+    assert keep(profile="full").parent == tmp_path / "store" / "claims"
+    assert sorted(path.name for path in project.rglob("*")) == ["notebooks", "results"]
+    monkeypatch.setattr(place, "PACKAGE", ROOT / "kdlab")
+    assert records.folder("full") == ROOT / "results" / "claims"
 
 
 @pytest.fixture

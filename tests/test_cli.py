@@ -8,7 +8,7 @@ import sys
 import nbformat
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, make_course
 from typer.testing import CliRunner
 
 from kdlab import cli, disk, store
@@ -65,10 +65,10 @@ def test_run_says_which_cell_failed_and_exits_with_1(tmp_path):
 def a_course(folder, **notebooks):
     """A folder that kdlab takes for a course, with these notebooks."""
     spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    (folder / "notebooks").mkdir(exist_ok=True)
-    (folder / "notebooks" / "profiles.yaml").write_text("smoke: {all: {n: 2}}\n")
+    make_course(folder)
     for name, cells in notebooks.items():
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("of kdlab"), *cells], metadata=spec)
+        cells = [nbformat.v4.new_markdown_cell("of kdlab"), *cells]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=spec)
         nbformat.write(notebook, folder / "notebooks" / f"{name[1:]}.ipynb")
 
 

@@ -25,7 +25,8 @@ def test_a_relative_setting_means_the_folder_in_which_the_process_began(tmp_path
                              KDLAB_CACHE="cache", KDLAB_STORE="../results", KDLAB_MIRROR="./mirror")  # fmt: skip
     assert [os.path.normpath(path) for path in said] == [
         str(tmp_path / "cache"), str(tmp_path.parent / "results"), str(tmp_path / "mirror")]  # fmt: skip
-    assert in_another_folder("print(disk.store_dir())", tmp_path, KDLAB_CACHE="cache") == [str(tmp_path / "cache/store")]
+    said = in_another_folder("print(disk.store_dir())", tmp_path, KDLAB_CACHE="cache")
+    assert said == [str(tmp_path / "cache" / "store")]
 
 
 def test_what_a_process_starts_reads_the_same_folders(tmp_path):

@@ -20,7 +20,7 @@ from kdlab.course import readme as generated
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SH = shutil.which("sh")
 # From the top rung down: a module imports only from rungs above its own.
-LADDER = ["disk", "machine", "randomness", "hmm", "data", "models", "losses", "metrics", "omitted", "text",
+LADDER = ["disk", "place", "machine", "randomness", "hmm", "data", "models", "losses", "metrics", "omitted", "text",
           "features", "checkpoints", "train", "pretrain", "parallel", "many", "joint", "specialists", "compress",
           "values", "store", "ruler", "course", "knobs", "play", "teachers", "plots", "widgets", "cli"]  # fmt: skip
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdlab import disk, store
+from kdlab import disk
 
 SECONDS_A_CELL = 12 * 3600  # a full run on two cores may want hours; papermill's default is to wait for ever
 
@@ -89,7 +89,7 @@ def run(parameters: dict[Path, dict], out: Path, n_at_once: int = 1) -> Iterator
                 failed = failed or bool(problem)
                 if not problem:
                     ended[path.stem] = marks[path]
-                    store.write(done, json.dumps(ended, indent=1).encode())
+                    disk.write(done, json.dumps(ended, indent=1).encode())
                 yield path, seconds, problem
     finally:
         pool.shutdown(cancel_futures=True)

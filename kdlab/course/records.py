@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kdlab import machine, store
+from kdlab import disk, machine, place
 
 from . import claims, sources
 from .notebooks import profile as profile_values
@@ -50,7 +50,7 @@ def keep(id: str, values: list[float], *, settings: dict[str, Any], profile: str
     if same and (not code or code == before.get("code")):
         return path  # read from the store again: the machines and the date of the first time stand
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write(path, (json.dumps(made, indent=1, allow_nan=False) + "\n").encode())
+    disk.write(path, (json.dumps(made, indent=1, allow_nan=False) + "\n").encode())
     return path
 
 
@@ -66,15 +66,15 @@ def _check(claim: claims.Claim, numbers: list[float], profile: str) -> None:
 
 def folder(profile: str) -> Path:
     """Where records of a profile are kept."""
-    return store.results(profile) / "claims"
+    return place.results(profile) / "claims"
 
 
 def kept() -> dict[str, dict[str, Any]]:
     """Return the record of the largest profile for each claim that has one, by the claim's id."""
     found = {}
-    for place in (folder("own"), folder("full")):
+    for there in (folder("own"), folder("full")):
         for claim in claims.CLAIMS:
-            if record := _read(place / f"{claim.id}.json"):
+            if record := _read(there / f"{claim.id}.json"):
                 found[claim.id] = record
     return found
 

@@ -5,6 +5,7 @@ A record carries these digests, so that the report can say when the code that ma
 
 import ast
 import builtins
+import contextlib
 import functools
 import importlib
 import json
@@ -13,15 +14,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kdlab import place
+
 from .fingerprint import Tracer, shorten, source_digest, without_docstrings
 
 
 def path_of(notebook: str) -> Path | None:
-    """Return the file of the course's notebook of this name, or None where there is none."""
-    for folder in (Path.cwd(), Path.cwd() / "notebooks", Path(__file__).parent.parent.parent / "notebooks"):
-        if (path := folder / f"{notebook}.ipynb").exists():
-            return path
-    return None
+    """Return the file of this notebook, here or in the course, or None where there is none."""
+    folders = [Path.cwd()]
+    with contextlib.suppress(place.NoCourse):
+        folders.append(place.folder())
+    return next((path for folder in folders if (path := folder / f"{notebook}.ipynb").exists()), None)
 
 
 def parameters(notebook: str) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 import traitlets as t
 from torch import Tensor
 
-from kdlab import metrics, play, store
+from kdlab import disk, metrics, play, store
 from kdlab.knobs import Knob, Run, fingerprint, follow
 
 from .panels import WIDE
@@ -186,7 +186,7 @@ class Live(w.VBox):
                 if path.suffix == ".safetensors":
                     raise ValueError(f"{path.name} would be the weights' own file")
                 store.save(path.with_suffix(".safetensors"), run.student.state_dict(), {"log": run.log()})
-                store.write(path, (json.dumps(run.log(), indent=1) + "\n").encode())
+                disk.write(path, (json.dumps(run.log(), indent=1) + "\n").encode())
             except (OSError, ValueError, RuntimeError) as error:  # no such folder, no such name, no such home
                 said = f"nothing was saved: {error}; name another file beside Save log"
             else:

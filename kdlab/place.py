@@ -5,11 +5,14 @@ A course is known by what it holds, not by the name of a folder: other projects 
 
 import filecmp
 import shutil
+from contextlib import suppress
 from pathlib import Path
+
+from kdlab.disk import store_dir
 
 COPY = "kdlab-course"  # where `kdlab lab` puts the course, in the folder one stands in
 FIRST = "00_start_here.ipynb"
-PACKAGE = Path(__file__).parent.parent
+PACKAGE = Path(__file__).parent
 
 
 class NoCourse(ValueError):
@@ -32,6 +35,16 @@ def folder() -> Path:
 def root() -> Path:
     """Return the folder that holds the course's notebooks/, results/ and build/."""
     return folder().parent
+
+
+def results(profile: str) -> Path:
+    """Return where a profile's measured numbers are kept: a full run's in results/ of the course, others in the store.
+
+    A full run's, too, where there is no course: nothing is lost, and nothing is written into another project.
+    """
+    with suppress(NoCourse):
+        return root() / "results" if profile == "full" else store_dir()
+    return store_dir()
 
 
 def folder_or_copy() -> tuple[Path, str]:
