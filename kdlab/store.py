@@ -28,7 +28,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from kdlab import machine, randomness, values
-from kdlab.disk import store_dir, write
+from kdlab.disk import store_dir as folder
+from kdlab.disk import write
 
 FORMAT = 1
 _ENTRY = re.compile(r"[\w-]{1,100}\.[0-9a-f]{16}\.([0-9a-f]{8}|[a-z]+)\.safetensors")
@@ -39,11 +40,6 @@ _MAKE_ROOM = "free some space there, or set KDLAB_STORE to a folder that you may
 
 class Damaged(ValueError):
     """An entry that is there but is not, byte for byte, what was saved."""
-
-
-def folder() -> Path:
-    """Return where entries are kept: $KDLAB_STORE, or else `store` in $KDLAB_CACHE or in the user's cache folder."""
-    return store_dir()
 
 
 def model(

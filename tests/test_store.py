@@ -19,7 +19,7 @@ import safetensors
 import torch
 from torch import nn
 
-from kdlab import store
+from kdlab import disk, store
 
 POSIX = hasattr(os, "fork")
 PROCESSES = multiprocessing.get_context("forkserver" if POSIX else "spawn")
@@ -552,7 +552,7 @@ def save_for_ever(pipe, folder, first):
     """Until killed: replace one file again and again, and delete and make again the four entries of a store."""
     os.environ["KDLAB_STORE"] = str(folder / "store")
     torch.set_num_threads(1)
-    store.open = lambda path, mode: Slow(path, mode)
+    disk.open = lambda path, mode: Slow(path, mode)
     for n in itertools.count(first):
         store.save(folder / "one.safetensors", {"w": number(n)}, {"n": n})
         pipe.send(n)
