@@ -26,7 +26,10 @@ import torch
 from torch import Tensor, nn
 
 # What these rooms hold decides where and how fast something is computed, kept or drawn, not what comes out.
-WITHOUT_EFFECT = ("kdlab.machine", "kdlab.parallel", "kdlab.store", "kdlab.plots", "kdlab.widgets", "kdlab.course")
+WITHOUT_EFFECT = (
+    *("kdlab.machine", "kdlab.parallel", "kdlab.store", "kdlab.disk", "kdlab.place", "kdlab.checkpoints"),
+    *("kdlab.plots", "kdlab.widgets", "kdlab.course"),
+)
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
