@@ -16,8 +16,7 @@ def map(function: Callable[..., Any], jobs: Iterable[tuple], *, n_jobs: int | No
         progress: str = "") -> list[Any]:
     """[function(*job) for job in jobs], in order, side by side in `n_jobs` processes.
 
-    n_jobs: default one a core, divided by the threads of a training (KDLAB_THREADS); on a graphics processor 1, which
-    means in this process.
+    n_jobs: default `worker_count()`; 1 means in this process.
     backend: of joblib: "loky" (processes on this machine), "dask" (the workers of the dask.distributed Client that is
     open here) or "ray"; the last two need their library. progress: a name to show beside a bar of the jobs done.
     A job draws no random number but from its own seed, so it gives the same wherever it runs. A job that raises ends
@@ -65,12 +64,19 @@ def _one(function: Callable, number: int, job: tuple, environment: dict[str, str
 
 
 def worker_count(n_jobs: int | None = None) -> int:
-    """Return how many processes a map may use: `n_jobs`, or by default one a core, divided by a training's threads."""
-    if n_jobs is None:
-        return 1 if machine.device().type != "cpu" else max(1, (os.cpu_count() or 1) // machine.thread_count())
-    if not isinstance(n_jobs, Integral) or n_jobs < 1:
-        raise ValueError(f"n_jobs is the number of processes, at least 1, got {n_jobs!r}")
-    return int(n_jobs)
+    """Return how many processes a map may use: `n_jobs`, else KDLAB_WORKERS, else one a core.
+
+    The cores are divided by the threads of a training (KDLAB_THREADS); on a graphics processor it is 1.
+    """
+    wanted = os.environ.get("KDLAB_WORKERS") or _one_a_core() if n_jobs is None else n_jobs
+    number = int(wanted) if str(wanted).isdecimal() else wanted
+    if not isinstance(number, Integral) or number < 1:
+        raise ValueError(f"n_jobs (KDLAB_WORKERS) is the number of processes, at least 1, got {wanted!r}")
+    return int(number)
+
+
+def _one_a_core() -> int:
+    return 1 if machine.device().type != "cpu" else max(1, (os.cpu_count() or 1) // machine.thread_count())
 
 
 def _register(backend: str) -> None:

@@ -19,7 +19,8 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 
 @pytest.mark.notebook
 @each_notebook
-def test_notebook_runs_small_and_from_another_seed(path, tmp_path, offline, record_property):
+def test_notebook_runs_small_and_from_another_seed(path, tmp_path, offline, monkeypatch, record_property):
+    monkeypatch.setenv("KDLAB_WORKERS", "1")  # two tests run side by side, and a process costs more than it brings here
     start = time.perf_counter()
     small = course.profile(path, "smoke") | other_seed(path)
     problem = course.execute(path, tmp_path / path.name, small, SECONDS_A_CELL)

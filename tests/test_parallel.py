@@ -42,6 +42,16 @@ def test_a_number_of_jobs_may_be_numpys():
     assert parallel.map(abs, [(-1,), (-2,)], n_jobs=np.int64(1)) == [1, 2]
 
 
+def test_how_many_processes_can_be_set_for_all_maps(monkeypatch):
+    monkeypatch.setenv("KDLAB_WORKERS", "1")
+    assert parallel.map(lambda i: os.getpid(), [(0,), (1,)]) == [os.getpid()] * 2
+    monkeypatch.setenv("KDLAB_WORKERS", "3")
+    assert parallel.worker_count() == 3 and parallel.worker_count(2) == 2
+    monkeypatch.setenv("KDLAB_WORKERS", "many")
+    with pytest.raises(ValueError, match=r"n_jobs \(KDLAB_WORKERS\) is the number of processes.*'many'"):
+        parallel.worker_count()
+
+
 def test_an_error_in_a_job_is_the_maps():
     def fails(i):
         raise KeyError(f"job {i}") if i == 1 else ZeroDivisionError
