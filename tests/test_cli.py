@@ -134,8 +134,13 @@ def test_lab_hands_its_server_the_folders_where_they_were_typed(words, tmp_path,
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(disk, "BEGAN_IN", tmp_path)
     monkeypatch.setattr(cli.os, "name", "posix")
-    monkeypatch.setattr(cli.os, "execv", lambda program, command: started.append(dict(os.environ)))
     started = []
+
+    def become(program, command):
+        started.append(dict(os.environ))
+        raise SystemExit
+
+    monkeypatch.setattr(cli.os, "execv", become)
     CliRunner().invoke(cli.app, [*words, "--no-browser"])
     assert [started[0][name] for name in ("KDLAB_STORE", "KDLAB_CACHE", "KDLAB_MIRROR")] == [
         str(tmp_path / "results"), str(tmp_path / "cache"), "/a b"]  # fmt: skip
