@@ -104,7 +104,7 @@ class Sleeps(nn.Module):
 
         self.calls += 1
         self.threads.add(torch.get_num_threads())
-        time.sleep(0.05 if self.calls <= 3 else 0.005)
+        time.sleep(0.3 if self.calls <= 3 else 0.005)
         return x
 
 
@@ -113,7 +113,13 @@ def test_latency_is_the_median_of_warm_passes_on_the_threads_it_states():
     timing = metrics.latency(model, torch.ones(1), repeats=8, warm=3, threads=2)
     assert model.calls == 11 and model.threads == {2} and torch.get_num_threads() == before
     assert 5 <= timing.low <= timing.median <= timing.high
-    assert timing.median < 50 and (timing.n, timing.threads) == (8, 2)
+    assert timing.median < 300 and (timing.n, timing.threads) == (8, 2)
+
+
+def test_latency_stops_in_time_where_a_pass_takes_long():
+    model = Sleeps()
+    timing = metrics.latency(model, torch.ones(1), repeats=30, warm=5, seconds=0.12)  # the first three take 0.05 each
+    assert model.calls == 3 and timing.n == 2 and timing.median >= 50
 
 
 def test_measuring_leaves_the_model_as_it_was():

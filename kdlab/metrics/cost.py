@@ -108,22 +108,28 @@ class Timing(NamedTuple):
     threads: int
 
 
-def latency(model: nn.Module, *inputs: Any, repeats: int = 30, warm: int = 5, threads: int | None = None) -> Timing:
+def latency(model: nn.Module, *inputs: Any, repeats: int = 30, warm: int = 5, threads: int | None = None,
+            seconds: float = 10.0) -> Timing:
     """How long a forward pass takes: in eval mode, without gradients, after `warm` passes that do not count.
 
-    threads: default as `machine.thread_count`. On a graphics processor each pass is waited for.
+    threads: default as `machine.thread_count`. On a graphics processor each pass is waited for. seconds: no pass but
+    the first three begins later; where that leaves fewer than asked for, at least half of them count.
     """
     if repeats < 2 or warm < 0:
         raise ValueError(f"repeats must be at least 2 and warm at least 0, got {repeats} and {warm}")
     with models.evaluating(model), machine.threads(threads) as n_threads:
-        taken = sorted(list(_passes(model, inputs, warm + repeats))[warm:])
+        taken = list(_passes(model, inputs, warm + repeats, seconds))
+    taken = taken[-max(len(taken) - warm, min(repeats, math.ceil(len(taken) / 2))) :]
     low, median, high = statistics.quantiles(taken, n=4, method="inclusive")
-    return Timing(1000 * median, 1000 * low, 1000 * high, repeats, n_threads)
+    return Timing(1000 * median, 1000 * low, 1000 * high, len(taken), n_threads)
 
 
-def _passes(model: nn.Module, inputs: tuple, n: int) -> Iterator[float]:
-    for _ in range(n):
+def _passes(model: nn.Module, inputs: tuple, n: int, seconds: float) -> Iterator[float]:
+    end = time.perf_counter() + seconds
+    for i in range(n):
         begun = time.perf_counter()
+        if i >= 3 and begun > end:
+            return
         model(*inputs)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
