@@ -1,5 +1,6 @@
 """Results are kept under keys computed from what makes them: code, arguments, and the values that are read."""
 
+import copy
 import json
 import linecache
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab import course, machine, metrics, models, store, values
+from kdlab import compress, course, machine, metrics, models, store, values
 from kdlab.course import experiment, fingerprint, sources
 
 NUMBERS = count()
@@ -372,3 +373,81 @@ def test_a_library_counts_by_the_names_that_are_used_of_it():
     assert not [name for name in tracer.code if name != "f"]
     assert {"f: torch.float16", "f: nn.Linear"} <= set(tracer.values)
     assert isinstance(tracer.values["f: torch.cuda.default_generators"], str)
+
+
+def test_overlapping_windows_are_digested_by_the_numbers_that_they_show():
+    def digest(values: torch.Tensor, size: int) -> str:
+        return fingerprint.Tracer().of_value(values.unfold(0, size, 1), "windows")
+
+    values = torch.arange(1000.0)
+    other = values.clone()
+    other[-1] = 0.5
+    assert digest(values, 100) == digest(values.clone(), 100) == digest(torch.cat([torch.ones(3), values])[3:], 100)
+    assert len({digest(values, 100), digest(other, 100), digest(values, 99), digest(values[:-1], 100)}) == 4
+    frames = torch.zeros(200_000, 40).unfold(0, 26, 1)  # 832 MB, were it copied
+    assert sum(map(len, fingerprint._bytes_of_tensor(frames))) < 40_000_000
+    assert fingerprint.Tracer().of_value(torch.zeros(0, 5), "empty")
+
+
+def test_a_claim_names_the_code_of_what_made_its_values(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_notebook(tmp_path)
+    kept = {}
+    monkeypatch.setattr(experiment.records, "keep", lambda id, values, **about: kept.update(about))
+    made = cell("@run.cached\ndef made(seed):\n    return 1", run=course.Experiment("77_made_up"), lr=0.1)["made"]
+    made(0)
+    made.run.claim("teacher", [1.0])
+    assert kept["seconds"] is not None and {"77_made_up:made", "kdlab.train.fit"} <= set(kept["code"])
+    key = kept["key"]
+    made.run.claim("teacher", [1.0], by=made)
+    assert kept["key"] == key
+    made(1)
+    made.run.claim("teacher", [1.0], by=made)
+    assert kept["key"] != key
+    made.run.claim("teacher", [1.0], by=metrics.errors)
+    assert kept["seconds"] is None and "kdlab.metrics.errors" in kept["code"]
+    assert not [name for name in kept["code"] if name.startswith("77_made_up")]
+
+
+def digest_of(model: nn.Module) -> str:
+    return fingerprint.Tracer().of_value(model, "model")
+
+
+class Holding(nn.Module):
+    """A model that holds something which is no parameter."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.held = held
+
+
+def test_int8_models_whose_weights_differ_have_different_digests():
+    small = [compress.int8(nn.Sequential(nn.Linear(4, 4)).requires_grad_(False)) for _ in range(2)]
+    weights = [model[0].weight().dequantize() for model in small]
+    assert not torch.equal(*weights) and digest_of(small[0]) != digest_of(small[1])
+    assert digest_of(small[0]) == digest_of(copy.deepcopy(small[0]))
+
+
+@pytest.mark.parametrize("one, other", [([1, 2], [1, 3]), (torch.zeros(3), torch.ones(3)), (torch.relu, torch.tanh)])
+def test_what_a_model_holds_beside_its_parameters_counts(one, other):
+    assert digest_of(Holding(one)) == digest_of(Holding(one)) != digest_of(Holding(other))
+
+
+def test_a_model_that_holds_what_cannot_be_digested_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"model\['held'\] is a .*Lock"):
+        digest_of(Holding(threading.RLock()))
+
+
+def test_named_arguments_without_a_place_in_the_signature_are_part_of_the_key():
+    made = cell("@run.cached\ndef made(seed, **weights):\n    return [seed, weights]\n")["made"]
+    grid = made.each(hidden=(0.0, 3.0), seed=(1,))
+    assert grid[3.0, 1] == [1, {"hidden": 3.0}] == made(seed=1, hidden=3)
+    assert made(1) == [1, {}] and made(1, b=2, a=1) == made(1, a=1, b=2)
+    assert len(list(store.folder().glob("*made*.safetensors"))) == 4
+
+
+@pytest.mark.parametrize("signature", ["*numbers", "number, /"])
+def test_arguments_that_have_no_name_are_refused(signature):
+    made = cell(f"@run.cached\ndef made({signature}):\n    return 1\n")["made"]
+    with pytest.raises(TypeError, match="takes number.* without a name"):
+        made(1)

@@ -32,7 +32,7 @@ import kdlab
 from kdlab import machine, parallel, store
 
 from . import records, sources
-from .fingerprint import Tracer
+from .fingerprint import Tracer, shorten
 
 
 class Experiment:
@@ -55,20 +55,25 @@ class Experiment:
         """Keep what `function` returns: asked again, it answers from the store, in this process or another."""
         return Cached(self, function)
 
-    def claim(self, id: str, values: Iterable[float], by: "Iterable[Cached] | Cached" = ()) -> Path | None:
+    def claim(self, id: str, values: Iterable[float], by: Iterable[Callable] | Callable = ()) -> Path | None:
         """Record what was measured against a claim of claims.toml: one value for each seed, in the claim's unit.
 
-        by: the cached functions that made the values; default all that were used. Their seconds, machines and code go
-        into the record with the parameters. Returns the record's path, or None where a larger profile's one stands.
+        by: the functions that made the values, cached ones or kdlab's own; default all cached ones that were used.
+        Their seconds, machines and code go into the record with the parameters. Returns the record's path, or None
+        where a larger profile's one stands.
         """
         numbers = [float(value) for value in values]
-        names = [each.__name__ for each in ([by] if isinstance(by, Cached) else by)]
-        used = [entry for entry in self.entries.values() if not names or entry["function"] in names]
+        made_by = [by] if callable(by) else [*by]
+        names = [each.__name__ for each in made_by if isinstance(each, Cached)]
+        keys = [key for key, entry in self.entries.items() if not made_by or entry["function"] in names]
+        used = [self.entries[key] for key in keys]
         machines, of_value = _machines(used, len(numbers))
         seconds = round(sum(entry["seconds"] for entry in used), 1) if used else None
-        code = sources.digests(self.name, {entry["function"] for entry in used})
+        code = sources.digests(self.name, names or {entry["function"] for entry in used},
+                               [each for each in made_by if not isinstance(each, Cached)])
         return records.keep(id, numbers, settings=self.parameters, profile=self.profile, notebook=self.name,
-                             seconds=seconds, machines=machines, of_value=of_value, code=code)
+                             seconds=seconds, machines=machines, of_value=of_value, code=code,
+                             key=shorten(repr(sorted(keys)), 16) if keys else None)
 
     def elapsed(self) -> float:
         """Return the seconds since this experiment was made."""
@@ -125,9 +130,17 @@ class Cached:
         return tracer.digest()
 
     def _bound(self, arguments: tuple, named: dict) -> dict[str, Any]:
-        bound = inspect.signature(self.__wrapped__).bind(*arguments, **named)
+        signature = inspect.signature(self.__wrapped__)
+        bound = signature.bind(*arguments, **named)
         bound.apply_defaults()
-        return dict(bound.arguments)
+        found = dict(bound.arguments)
+        for name, parameter in signature.parameters.items():
+            if parameter.kind == parameter.VAR_KEYWORD:
+                found |= sorted(found.pop(name).items())
+            elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+                raise TypeError(f"{self.__name__}{signature} takes {name} without a name, and what a cached function "
+                                "is given is in its key by name; leave out * and /, or give it a list")
+        return found
 
     def _settings(self, bound: dict[str, Any], context: str) -> dict:
         """The key of these arguments, as plain values; the seed apart, from which random numbers are drawn."""

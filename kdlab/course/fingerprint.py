@@ -30,6 +30,7 @@ WITHOUT_EFFECT = (
     *("kdlab.machine", "kdlab.parallel", "kdlab.store", "kdlab.disk", "kdlab.place", "kdlab.checkpoints"),
     *("kdlab.plots", "kdlab.widgets", "kdlab.course"),
 )
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -136,11 +137,15 @@ class Tracer:
         yield repr(model).encode()
         for module_name, module in model.named_modules():
             self._code(type(module), label(type(module)))
-            plain = {key: value for key, value in vars(module).items() if isinstance(value, bool | int | float | str)}
-            yield f"{module_name} {label(type(module))} {sorted(plain.items())}".encode()
+            yield f"{module_name} {label(type(module))}".encode()
+            yield from self._parts_of_many(_attributes(module), f"{name}.{module_name}" if module_name else name)
         for key, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
             yield f"{key} {tensor.requires_grad}".encode()
             yield from _bytes_of_tensor(tensor)
+        tensors = {key for key, _ in itertools.chain(model.named_parameters(remove_duplicate=False),
+                                                     model.named_buffers(remove_duplicate=False))}
+        packed = {key: value for key, value in model.state_dict().items() if key not in tensors}
+        yield from self._parts_of_many(packed, name)  # such as the int8 weights of torch.ao's layers
 
     def _parts_of_callable(self, value: Any, name: str) -> Iterator[bytes]:
         if isinstance(value, functools.partial):
@@ -316,11 +321,28 @@ def _of_bytecode(code: types.CodeType) -> tuple:
     return code.co_code, constants, code.co_names, code.co_varnames
 
 
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module holds beside its weights and its parts; of a library's module, the plain values."""
+    own = {key: value for key, value in sorted(vars(module).items()) if key not in _OF_EVERY_MODULE}
+    if _place(type(module)) == "library":
+        own = {key: value for key, value in own.items() if isinstance(value, bool | int | float | str)}
+    return own | {"training": module.training}
+
+
 def _bytes_of_tensor(tensor: Tensor) -> Iterator[bytes]:
-    flat = tensor.detach().cpu().contiguous()
+    flat = tensor.detach()
     yield f"tensor {flat.dtype} {tuple(flat.shape)}".encode()
+    if flat.is_quantized:
+        per_channel = flat.qscheme() in (torch.per_channel_affine, torch.per_channel_symmetric)
+        yield repr((flat.q_per_channel_scales().tolist(), flat.q_per_channel_zero_points().tolist()) if per_channel
+                   else (flat.q_scale(), flat.q_zero_point())).encode()
+        flat = flat.int_repr()
+    reach = 1 + sum((n - 1) * step for n, step in zip(flat.shape, flat.stride(), strict=True))
+    if flat.numel() > reach > 0:  # overlapping windows: each number that they show is read once
+        yield f"windows {flat.stride()}".encode()
+        flat = flat.as_strided((reach,), (1,))
     if flat.numel():
-        yield memoryview(flat.reshape(-1).view(torch.uint8).numpy())
+        yield memoryview(flat.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def shorten(text: str, digits: int = 8) -> str:

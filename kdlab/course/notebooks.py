@@ -1,5 +1,6 @@
 """The course's notebooks as programs: which there are, at which size, run from top to bottom, as a page."""
 
+import functools
 import hashlib
 import json
 import re
@@ -28,7 +29,6 @@ def profile(path: Path, name: str) -> dict:
     Of the section `all` only what the parameters cell declares. Raises ValueError for a name in the notebook's own
     section that it does not declare: papermill would pass over it with no more than a line in its log.
     """
-    import papermill
     import yaml
 
     if not name:
@@ -36,19 +36,30 @@ def profile(path: Path, name: str) -> dict:
     profiles = yaml.safe_load((path.parent / "profiles.yaml").read_text())
     if name not in profiles:
         raise ValueError(f"no profile is called {name!r}; profiles.yaml has {', '.join(profiles)}")
-    declared = papermill.inspect_notebook(str(path))
+    declared = _declared(path)
     own = profiles[name].get(path.stem[:2], {})
     if odd := [key for key in own if key not in declared]:
         raise ValueError(f"profile {name} sets {odd[0]!r}, which the parameters cell of {path.name} does not declare")
     return {key: value for key, value in profiles[name]["all"].items() if key in declared} | own
 
 
+def _declared(path: Path) -> frozenset[str]:
+    return _declared_then(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache
+def _declared_then(path: Path, changed: int) -> frozenset[str]:
+    """The names that a notebook's parameters cell declares, as papermill reads them: half a second a notebook."""
+    import papermill
+
+    return frozenset(papermill.inspect_notebook(str(path)))
+
+
 def given(path: Path, pairs: list[str], paths: list[Path]) -> dict:
     """Those of NAME=VALUE that the notebook declares, as YAML reads them. ValueError for one that none declares."""
-    import papermill
     import yaml
 
-    declared = {each: papermill.inspect_notebook(str(each)) for each in paths}
+    declared = {each: _declared(each) for each in paths}
     values = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

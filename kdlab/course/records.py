@@ -22,12 +22,13 @@ _FREE = {"seed", "profile"}  # parameters that may differ from a notebook's with
 
 def keep(id: str, values: list[float], *, settings: dict[str, Any], profile: str, notebook: str,
          seconds: float | None = None, machines: list[dict] | None = None, of_value: list[list[int]] | None = None,
-         code: dict[str, str] | None = None) -> Path | None:  # fmt: skip
+         code: dict[str, str] | None = None, key: str | None = None) -> Path | None:  # fmt: skip
     """Keep what was measured against a claim: one value a seed, in the claim's unit.
 
     settings: the values of the notebook's parameters. seconds: that the work took. machines: `machine.describe()` of
     each machine that had a part in it, by default this one. of_value: for each value the indices of its machines.
     code: by name, a digest of the source of each function that made the values; None where it is not known.
+    key: one digest of the keys of all entries of the store that the values come from.
 
     Where a larger profile's record is kept already, nothing is written, and None is returned. The same values of the
     same settings and code leave the record as it is.
@@ -41,7 +42,8 @@ def keep(id: str, values: list[float], *, settings: dict[str, Any], profile: str
                          f"their index, got {of_value}")
     made = {"claim": id, "unit": claim.unit, "values": numbers, "profile": profile, "notebook": notebook,
             "settings": json.loads(json.dumps(settings)), "seconds": seconds, "made": time.strftime("%Y-%m-%d"),
-            "machines": machines, "of_value": of_value} | ({"code": code} if code else {})  # fmt: skip
+            "machines": machines, "of_value": of_value}
+    made |= {name: value for name, value in (("code", code), ("key", key)) if value}
     path = folder(profile) / f"{id}.json"
     before = _read(path)
     if before and PROFILES.index(before["profile"]) > PROFILES.index(profile):

@@ -10,7 +10,7 @@ import functools
 import importlib
 import json
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +40,20 @@ def parameter_values(notebook: str) -> dict[str, Any]:
             for target in each.targets}  # fmt: skip
 
 
-def digests(notebook: str, functions: Iterable[str] = ()) -> dict[str, str] | None:
+def digests(notebook: str, functions: Iterable[str] = (), library: Iterable[Callable] = ()) -> dict[str, str] | None:
     """Digest the code that these functions of a notebook run: the notebook's own and kdlab's, by name.
 
-    functions: none stands for all code of the notebook. Returns None where there is no such notebook.
+    library: functions of kdlab, digested too. functions: none, and none of the library, stands for all code of the
+    notebook. Returns None where there is no such notebook.
     """
-    path, names = path_of(notebook), sorted(set(functions))
+    path, names, library = path_of(notebook), sorted(set(functions)), {each.__name__: each for each in library}
     if path is None:
         return None
-    statements, used = _used(path, names)
+    statements, used = ([], []) if library and not names else _used(path, names)
     tracer = Tracer()
-    for name, found in _kdlab_names(statements, used).items():
+    for name, found in (_kdlab_names(statements, used) | library).items():
         tracer.follow(found, name, strict=False)
-    own = {f"{notebook}:{','.join(names)}": _digest(used)}
+    own = {f"{notebook}:{','.join(names)}": _digest(used)} if used else {}
     return own | {name: digest for name, digest in tracer.code.items() if name.startswith("kdlab.") and "<" not in name}
 
 
