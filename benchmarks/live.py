@@ -16,6 +16,7 @@ import typer
 from kdlab import machine
 
 ROOT = Path(__file__).parent.parent
+NOTEBOOK = ROOT / "notebooks" / "03_live_distillation.ipynb"
 sys.path.insert(0, str(ROOT / "tests"))
 import jupyter  # noqa: E402
 
@@ -34,13 +35,12 @@ run.knobs.take = watched(run.knobs, run.knobs.take)
 SPEED = """
 import time
 from kdlab import train
-def fitted(seconds=4.0):
+def fitted(seconds):
     start, steps, student = time.perf_counter(), 0, begin().student
     for _ in train.Training(student, (x, y, t), knobs.distilling(student, None, knobs.Knobs(T=T, alpha=alpha)),
                             epochs=1000, lr=lr, batch_size=64):
         steps += 1
         if time.perf_counter() - start > seconds: return steps / (time.perf_counter() - start)
-print(fitted())
 """
 PRESSED = """panel => {
     window.pressed = []; window.echoed = [];
@@ -60,26 +60,29 @@ PRESSED = """panel => {
 
 def main(minutes: float = 1.0, every: float = 1.0, keep: bool = False) -> None:
     """minutes: of play with the temperature turned each `every` seconds."""
-    folder = Path(tempfile.mkdtemp())
-    with jupyter.lab(folder) as address, jupyter.browser() as page:
-        jupyter.run_all(page, address, "03_live_distillation.ipynb")
-        with jupyter.kernel(page, folder) as ask:
-            result = {"machine": machine.describe(), **speed(page, ask), **hand(page, ask, minutes, every)}
+    with jupyter.running(Path(tempfile.mkdtemp()), NOTEBOOK, {}) as (page, ask):
+        result = measure(page, ask, minutes, every)
     out = ROOT / ("results" if keep else "build") / "live.json"
     out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"written to {out}")
 
 
-def speed(page, ask, rounds: int = 3) -> dict:
+def measure(page, ask, minutes: float, every: float, rounds: int = 3, seconds: float = 4.0) -> dict:
+    """Measure both in a notebook that ran. rounds, seconds: how often and how long a speed is measured."""
+    return {"machine": machine.describe(), **speed(page, ask, rounds, seconds), **hand(page, ask, minutes, every)}
+
+
+def speed(page, ask, rounds: int, seconds: float) -> dict:
     """Steps a second with the panel open and playing, and of the bare loop in the same kernel, in turn."""
     bare, played = [], []
+    ask(SPEED)
     for _ in range(rounds):
-        bare.append(float(ask(SPEED)))
+        bare.append(float(ask(f"print(fitted({seconds}))")))
         ask("live.reset(); live.play()")
         page.wait_for_timeout(1000)
         first, start = int(ask("print(live.runs['A'].number)")), time.perf_counter()
-        page.wait_for_timeout(4000)
+        page.wait_for_timeout(1000 * seconds)
         played.append((int(ask("print(live.runs['A'].number)")) - first) / (time.perf_counter() - start))
         ask("live.pause()")
     panel, loop = statistics.median(played), statistics.median(bare)
