@@ -16,7 +16,7 @@ test: $(READY)-test               ## set up, and run ruff, the unit tests, every
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 course: $(READY)-test             ## every notebook at its own values: what it says is seen, and is not another run's
-	@$(BIN)/python -m pytest -m course
+	@$(BIN)/python -m pytest -n 2 -m course
 
 smoke: $(READY)-test              ## every notebook at the size of seconds
 	@$(BIN)/kdlab run --profile smoke

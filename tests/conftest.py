@@ -1,16 +1,19 @@
 """What all tests share: an empty cache, no network but this machine, and a loud word on what did not run."""
 
-import importlib.util
 import os
+from collections import Counter
 from pathlib import Path
 
 import chromium
 import pytest
 
+# Before torch is imported, here and in what the tests start: on a busy machine two threads spend most of their time
+# waiting for each other (seen: 124 s for what takes 29 s on one).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 OTHER_SEED = 7  # the notebooks' own is 0
-BROWSER = chromium.find() is not None and importlib.util.find_spec("playwright") is not None
 
 
 def make_course(folder: Path) -> Path:
@@ -23,18 +26,12 @@ def make_course(folder: Path) -> Path:
     return notebooks
 
 
-def with_sliders(path: Path) -> bool:
-    """Whether test_browser.py runs this notebook and moves its sliders; the live panels have test_live_browser.py."""
-    source = path.read_text(encoding="utf-8")
-    return "widgets." in source and "widgets.Live" not in source
-
-
 @pytest.fixture(scope="session", autouse=True)
 def empty_cache(tmp_path_factory):
     """Nothing that an earlier run kept may help: cache and store begin empty and belong to this run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        for name in ("KDLAB_STORE", "KDLAB_MIRROR", "KDLAB_DEVICE", "KDLAB_THREADS"):
+        for name in ("KDLAB_STORE", "KDLAB_MIRROR", "KDLAB_DEVICE", "KDLAB_THREADS", "KDLAB_WORKERS"):
             patch.delenv(name, raising=False)
         yield
 
@@ -42,10 +39,15 @@ def empty_cache(tmp_path_factory):
 @pytest.fixture
 def offline(monkeypatch):
     """Child processes started in the test reach nothing but this machine."""
+    cut_off(monkeypatch)
+
+
+def cut_off(patch: pytest.MonkeyPatch) -> None:
+    """Let child processes reach nothing but this machine, until the patch is undone."""
     path = os.pathsep.join(filter(None, [str(ROOT / "tests" / "offline"), os.environ.get("PYTHONPATH")]))
-    monkeypatch.setenv("PYTHONPATH", path)
+    patch.setenv("PYTHONPATH", path)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+        patch.delenv(name, raising=False)
 
 
 def pytest_collection_modifyitems(items):
@@ -56,8 +58,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """A time per notebook, and every test that did not run, with its reason."""
+    """A time per notebook, the ten slowest tests, and every test that did not run, with its reason."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports if hasattr(report, "when")]
+    _say_slowest(terminalreporter, reports)
     times = [dict(r.user_properties) for r in reports if r.when == "call" and r.user_properties]
     times = sorted((row["notebook"], row["seconds"]) for row in times if "notebook" in row)
     if times:
@@ -69,3 +72,14 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("DID NOT RUN", sep="!", red=True, bold=True)
         for report in skipped:
             terminalreporter.write_line(f"{report.nodeid}: {report.longrepr[2]}", red=True)
+
+
+def _say_slowest(terminalreporter, reports, n=10):
+    """The n tests that took longest, fixtures included; a fixture's time counts for the test that had it made."""
+    seconds = Counter()
+    for report in reports:
+        seconds[report.nodeid] += report.duration
+    if seconds:
+        terminalreporter.section(f"the {n} slowest tests, of {sum(seconds.values()):.0f} s in all")
+        for name, duration in seconds.most_common(n):
+            terminalreporter.write_line(f"{duration:7.1f} s  {name}")

@@ -1,4 +1,7 @@
-"""A real JupyterLab in a real Chromium, for tests and benchmarks: open a notebook, run it, move its sliders."""
+"""A real JupyterLab in a real Chromium, for tests and benchmarks: open a notebook, run it, move its sliders.
+
+Limits on time are there to catch what hangs: a machine that is slow and busy stays within them.
+"""
 
 import contextlib
 import json
@@ -19,9 +22,8 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import Error, Locator, Page, sync_playwright
 
-from kdlab import course
-
 ROOT = Path(__file__).parent.parent
+SECONDS = 120  # what takes longer than this hangs; a whole notebook may take ten minutes
 OVERRIDES = {
     "@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"},
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
@@ -29,22 +31,24 @@ OVERRIDES = {
 
 
 @contextlib.contextmanager
-def lab(folder: Path, profile: str = "", **values) -> Iterator[str]:
-    """JupyterLab on a copy of the notebooks, its kernels without network; yields its address.
+def lab(folder: Path, parameters: dict[Path, dict]) -> Iterator[str]:
+    """Serve copies of notebooks, each with its parameters, by a JupyterLab whose kernels have no network.
 
-    profile: the size of the notebooks. values: of parameters that every one of them declares, such as seed.
+    Yields its address. The copies are in folder/notebooks, with what lies beside a notebook under its number.
     """
     notebooks, settings = folder / "notebooks", folder / "settings"
-    shutil.copytree(ROOT / "notebooks", notebooks, ignore=shutil.ignore_patterns(".*"))
-    for path in notebooks.glob("*.ipynb"):
-        if given := course.profile(path, profile) | values:
-            nbformat.write(parameterize_notebook(load_notebook_node(str(path)), given), path)
+    notebooks.mkdir()
+    for path, values in parameters.items():
+        nbformat.write(parameterize_notebook(load_notebook_node(str(path)), values), notebooks / path.name)
+        for beside in path.parent.glob(f"{path.stem[:2]}_*.json"):
+            shutil.copy(beside, notebooks)
     settings.mkdir()
     (settings / "overrides.json").write_text(json.dumps(OVERRIDES))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = os.environ | {"JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_DATA_DIR": str(folder / "data")}
+    environ = os.environ | {"JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_DATA_DIR": str(folder / "data"),
+                            "KDLAB_WORKERS": "1"}  # fmt: skip
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "offline"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0",
                f"--ServerApp.root_dir={notebooks}", "--IdentityProvider.token=", "--expose-app-in-browser",
@@ -59,7 +63,7 @@ def lab(folder: Path, profile: str = "", **values) -> Iterator[str]:
             server.wait(20)
 
 
-def _until_it_answers(address: str, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+def _until_it_answers(address: str, server: subprocess.Popen, log: Path, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2):
@@ -74,6 +78,7 @@ def browser() -> Iterator[Page]:
     with sync_playwright() as playwright:
         program = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGS)
         page = program.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(SECONDS * 1000)
         page.refused = []
 
         def gate(route):
@@ -92,7 +97,7 @@ def run_all(page: Page, address: str, notebook: str, seconds: float = 600) -> No
     """Open `notebook`, run all its cells and wait until the last of them is done. AssertionError for one that fails."""
     page.goto(f"{address}/lab/workspaces/{Path(notebook).stem}/tree/{notebook}?reset")
     page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status"
-                           " === 'idle'", timeout=90_000)  # fmt: skip
+                           " === 'idle'")  # fmt: skip
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.evaluate("""() => { window.codeCells = () =>
         window.jupyterapp.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code').map(c => c.model);
@@ -112,9 +117,25 @@ def end_kernel(page: Page) -> None:
         page.evaluate("window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.shutdown()")
 
 
-def panels(page: Page) -> list[Locator]:
-    """The panels on the page, in order."""
+def has_sliders(path: Path) -> bool:
+    """Whether the notebook has panels whose pictures follow their controls; a live panel's follow the training."""
+    source = path.read_text(encoding="utf-8")
+    return "widgets." in source and "widgets.Live" not in source
+
+
+def until(true: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Wait until `true()`."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)
+
+
+def panels(page: Page, n: int | None = None) -> list[Locator]:
+    """The panels on the page, in order, once there are n of them."""
     page.wait_for_timeout(300)
+    if n is not None:
+        until(lambda: page.locator(".kd-panel").count() == n)
     return page.locator(".kd-panel").all()
 
 
@@ -122,6 +143,15 @@ def shown(panel: Locator) -> list[dict]:
     """The numbers that each picture of a panel shows just now."""
     return [json.loads(text) for text in panel.evaluate(
         "panel => [...panel.querySelectorAll('[data-shown]')].map(el => el.dataset.shown)")]  # fmt: skip
+
+
+def settled(panel: Locator) -> list[dict]:
+    """What a panel shows once it has stopped changing."""
+    before = None
+    while (now := shown(panel)) != before:
+        before = now
+        panel.page.wait_for_timeout(200)
+    return now
 
 
 def drawn(panel: Locator) -> str:
@@ -134,11 +164,23 @@ def slider(panel: Locator, name: str) -> Locator:
     return panel.locator(".widget-inline-hbox").filter(has_text=name).locator(".noUi-handle")
 
 
-def latencies(page: Page, panel: Locator, presses: int) -> list[float]:
-    """Milliseconds from each key press on the panel's temperature slider to the first frame with other numbers."""
-    handle = slider(panel, "temperature")
+def slider_names(panel: Locator) -> list[str]:
+    """What the panel's sliders are called, in order."""
+    rows = panel.locator(".widget-inline-hbox").filter(has=panel.page.locator(".noUi-handle"))
+    return rows.locator(".widget-label").all_inner_texts()
+
+
+def latencies(page: Page, panel: Locator, name: str, presses: int) -> list[float]:
+    """Milliseconds from each key press on the slider called `name` to the first frame with other numbers.
+
+    The presses go one step up and down in turn; from the slider's upper end down and up.
+    """
+    handle = slider(panel, name)
     handle.scroll_into_view_if_needed()
     handle.focus()
+    there, back = "ArrowRight", "ArrowLeft"
+    if float(handle.get_attribute("aria-valuenow")) >= float(handle.get_attribute("aria-valuemax")):
+        there, back = back, there
     panel.evaluate("""panel => {
         const numbers = () => [...panel.querySelectorAll('[data-shown]')].map(el => el.dataset.shown).join();
         window.latencies = [];
@@ -153,7 +195,7 @@ def latencies(page: Page, panel: Locator, presses: int) -> list[float]:
         }, true);
     }""")
     for i in range(presses):
-        page.keyboard.press("ArrowRight" if i % 2 else "ArrowLeft")
+        page.keyboard.press(back if i % 2 else there)
         page.wait_for_timeout(80)
     page.wait_for_timeout(500)
     return page.evaluate("window.latencies")
@@ -173,7 +215,7 @@ def kernel(page: Page, folder: Path) -> Iterator[Callable[[str], str]]:
     def ask(code: str) -> str:
         said = []
         heard = lambda message: said.append(message["content"].get("text", ""))  # noqa: E731
-        reply = client.execute_interactive(code, store_history=False, timeout=60, output_hook=heard)
+        reply = client.execute_interactive(code, store_history=False, timeout=SECONDS, output_hook=heard)
         assert reply["content"]["status"] == "ok", reply["content"]
         return "".join(said).strip()
 
@@ -181,3 +223,12 @@ def kernel(page: Page, folder: Path) -> Iterator[Callable[[str], str]]:
         yield ask
     finally:
         client.stop_channels()
+
+
+@contextlib.contextmanager
+def running(folder: Path, notebook: Path, values: dict) -> Iterator[tuple[Page, Callable[[str], str]]]:
+    """Run a notebook in a JupyterLab; yields its page, and a function that runs code in its kernel."""
+    with lab(folder, {notebook: values}) as address, browser() as page:
+        run_all(page, address, notebook.name)
+        with kernel(page, folder) as ask:
+            yield page, ask

@@ -12,6 +12,7 @@ from torch import nn
 
 from kdlab import compress, metrics, ruler, text
 
+pytestmark = pytest.mark.xdist_group("export")  # the file is written once
 FRESH = """
 import sys, json, numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])

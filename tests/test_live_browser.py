@@ -2,27 +2,32 @@
 
 import json
 import re
+import sys
 import time
 
 import pytest
 import torch
+from conftest import ROOT
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install 'kdlab[test]'")
 import jupyter
 
+from kdlab import course
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import live as live_benchmark
+
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("live")]
-NOTEBOOK = "03_live_distillation.ipynb"
 WORKERS = "import threading; print(sum(t.name.startswith('kdlab-play') for t in threading.enumerate()))"
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    """The page with the notebook that ran, and its kernel."""
+    """The page with the notebook that ran, without the cells that need no panel, and its kernel."""
     folder = tmp_path_factory.mktemp("live")
-    with jupyter.lab(folder, "smoke") as address, jupyter.browser() as page:
-        jupyter.run_all(page, address, NOTEBOOK)
-        with jupyter.kernel(page, folder) as ask:
-            yield page, ask
+    copy = course.for_projector(live_benchmark.NOTEBOOK, folder / "copy")
+    with jupyter.running(folder, copy, course.profile(live_benchmark.NOTEBOOK, "smoke")) as (page, ask):
+        yield page, ask
 
 
 @pytest.fixture
@@ -37,17 +42,10 @@ def live(opened):
         return window.jupyterapp.commands.execute("notebook:run-cell");
     }""")
     panel = page.locator(".kd-panel").first
-    until(lambda: ask("print(live.player.seen is not None)") == "True")  # the new panel is on the page
+    jupyter.until(lambda: ask("print(live.player.seen is not None)") == "True")  # the new panel is on the page
     yield page, panel, ask
     ask("live.pause()")
-    until(lambda: ask(WORKERS) == "0")
-
-
-def until(true, seconds=30):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
+    jupyter.until(lambda: ask(WORKERS) == "0")
 
 
 def status(panel):
@@ -78,14 +76,14 @@ def lines(panel):
 def test_a_hand_on_the_slider_while_it_trains_is_logged_with_its_step_and_cells_run_meanwhile(live):
     page, panel, ask = live
     press(panel, "Play")
-    until(lambda: number(ask) > 50)  # each question is a cell that runs while it trains
+    jupyter.until(lambda: number(ask) > 50)  # each question is a cell that runs while it trains
     before = number(ask)
     press_keys(page, panel, "temperature", "ArrowRight", 6)
-    until(lambda: "T = 7.981" in status(panel))  # 4 × 10^(6 × 0.05)
+    jupyter.until(lambda: "T = 7.981" in status(panel))  # 4 × 10^(6 × 0.05)
     press_keys(page, panel, "weight alpha", "ArrowLeft", 3)
-    until(lambda: "alpha = 0.87" in status(panel))
+    jupyter.until(lambda: "alpha = 0.87" in status(panel))
     press(panel, "Pause")
-    until(lambda: ask(WORKERS) == "0")
+    jupyter.until(lambda: ask(WORKERS) == "0")
     at = number(ask)
     log = json.loads(ask("print(json.dumps(live.runs['A'].log()))"))
     assert before <= log["turns"][0]["step"] <= log["turns"][-1]["step"] <= at
@@ -102,26 +100,26 @@ def test_single_steps_and_reset(live):
     _, panel, ask = live
     for i in range(1, 4):
         press(panel, "Step")
-        until(lambda i=i: f"step {i}" in status(panel))
+        jupyter.until(lambda i=i: f"step {i}" in status(panel))
     assert number(ask) == 3
     press(panel, "Reset")
-    until(lambda: "step 0" in status(panel))
+    jupyter.until(lambda: "step 0" in status(panel))
     assert ask("print(knobs.fingerprint(live.runs['A'].student) == knobs.fingerprint(begin().student))") == "True"
 
 
 def test_a_fork_goes_its_own_way_beside_its_parent_and_its_curve_is_drawn(live):
     page, panel, ask = live
     press(panel, "Play")
-    until(lambda: number(ask) > 50)
+    jupyter.until(lambda: number(ask) > 50)
     press(panel, "Fork")
-    until(lambda: panel.locator(".widget-toggle-button").count() == 2)
+    jupyter.until(lambda: panel.locator(".widget-toggle-button").count() == 2)
     press_keys(page, panel, "temperature", "ArrowLeft", 20)
     forked = number(ask, "B")
-    until(lambda: number(ask, "B") > forked + 100 and number(ask, "A") > forked + 100)
+    jupyter.until(lambda: number(ask, "B") > forked + 100 and number(ask, "A") > forked + 100)
     press(panel, "Pause")
-    until(lambda: ask(WORKERS) == "0")
+    jupyter.until(lambda: ask(WORKERS) == "0")
     assert {"A: student", "B: student", "teacher", "alone"} <= lines(panel)
-    until(lambda: {"A: kd", "B: kd"} <= lines(panel))
+    jupyter.until(lambda: {"A: kd", "B: kd"} <= lines(panel))
     assert float(ask("print(live.runs['B'].knobs.wanted()['T'])")) == pytest.approx(0.398, abs=0.002)
     assert float(ask("print(live.runs['A'].knobs.wanted()['T'])")) == 4.0
     assert abs(number(ask, "A") - number(ask, "B")) <= 1, "they keep step"
@@ -130,23 +128,23 @@ def test_a_fork_goes_its_own_way_beside_its_parent_and_its_curve_is_drawn(live):
 def test_a_saved_log_that_is_loaded_and_played_comes_to_the_same_weights(live, tmp_path):
     page, panel, ask = live
     press(panel, "Play")
-    until(lambda: number(ask) > 30)
+    jupyter.until(lambda: number(ask) > 30)
     press_keys(page, panel, "learning rate", "ArrowRight", 4)
-    until(lambda: number(ask) > 200)
+    jupyter.until(lambda: number(ask) > 200)
     press(panel, "Pause")
     box = panel.locator("input[type=text]").last
     box.fill(str(tmp_path / "mine.json"))
     box.press("Enter")
     press(panel, "Save log")
-    until(lambda: "steps saved in" in status(panel))
+    jupyter.until(lambda: "steps saved in" in status(panel))
     assert {path.name for path in tmp_path.iterdir()} == {"mine.json", "mine.safetensors"}
     with page.expect_file_chooser() as chooser:
         press(panel, "Load log")
     chooser.value.set_files(tmp_path / "mine.json")
-    until(lambda: panel.locator(".widget-toggle-button").count() == 2)
+    jupyter.until(lambda: panel.locator(".widget-toggle-button").count() == 2)
     panel.locator("input[type=checkbox]").first.click()  # A stays where it is
     press(panel, "Play")
-    until(lambda: "the same weights, bit by bit" in panel.inner_text())
+    jupyter.until(lambda: "the same weights, bit by bit" in panel.inner_text())
     assert number(ask, "B") == json.loads((tmp_path / "mine.json").read_text())["steps"] == number(ask, "A")
 
 
@@ -170,28 +168,37 @@ def test_an_error_in_the_objective_shows_in_the_panel_with_its_own_line(live):
     _, panel, ask = live
     ask("live.runs['A'].training.objective = lambda x, y, t: {'ce': x.sum() / nothing}")
     press(panel, "Play")
-    until(lambda: "NameError: name 'nothing' is not defined" in status(panel))
+    jupyter.until(lambda: "NameError: name 'nothing' is not defined" in status(panel))
     assert ask("print(live.player.state, 'nothing' in live.pulse.problem)") == "error True"
-    until(lambda: ask(WORKERS) == "0")
+    jupyter.until(lambda: ask(WORKERS) == "0")
 
 
 def test_the_interrupt_button_pauses_and_a_cell_that_runs_again_leaves_no_worker(live):
     page, panel, ask = live
     press(panel, "Play")
-    until(lambda: number(ask) > 20)
+    jupyter.until(lambda: number(ask) > 20)
     page.evaluate("void window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
-    until(lambda: "paused" in status(panel))
-    until(lambda: ask(WORKERS) == "0")
+    jupyter.until(lambda: "paused" in status(panel))
+    jupyter.until(lambda: ask(WORKERS) == "0")
     press(panel, "Play")
-    until(lambda: ask(WORKERS) == "1")
+    jupyter.until(lambda: ask(WORKERS) == "1")
     ask("live = widgets.Live(begin(), (x_seen, y_seen), names, teacher=t_seen, alone=alone)")
-    until(lambda: ask(WORKERS) == "0")
+    jupyter.until(lambda: ask(WORKERS) == "0")
+
+
+def test_the_panel_is_measured_while_it_plays(live):
+    page, _, ask = live
+    result = live_benchmark.measure(page, ask, minutes=0.05, every=0.2, rounds=1, seconds=0.5)
+    (minute,) = result["by_minute"]
+    assert result["panel_steps_a_second"] > 0 and result["bare_steps_a_second"] > 0
+    assert 0 < minute["turns"] <= minute["presses"] == result["presses"] and minute["steps"] > 0
+    assert minute["echo_ms"]["median"] > 0 and minute["obeyed_ms"]["median"] > 0
 
 
 def test_a_closed_page_ends_the_training_soon(live):
     page, panel, ask = live
     press(panel, "Play")
-    until(lambda: number(ask) > 20)
+    jupyter.until(lambda: number(ask) > 20)
     page.goto("about:blank")
-    until(lambda: ask(WORKERS) == "0", seconds=25)  # ten seconds' grace, in case it was only loaded anew
+    jupyter.until(lambda: ask(WORKERS) == "0")  # after ten seconds' grace, in case it was only loaded anew
     assert "no page shows this" in ask("print(live.player.state)")

@@ -90,7 +90,7 @@ def test_each_member_draws_its_own_dropout():
     assert torch.equal(*stacked.eval()(X))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.xdist_group("processes")  # the tests that want them share them
 def test_in_two_processes_it_is_the_same():
     here, there = ([net(i) for i in range(5)] for _ in range(2))
     own = {"T": [1.0, 2.0, 4.0, 8.0, 16.0], **HOW}

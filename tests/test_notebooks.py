@@ -7,34 +7,32 @@ import time
 import nbformat
 import papermill
 import pytest
+import smoke
 import yaml
-from conftest import NOTEBOOKS, OTHER_SEED, ROOT
+from conftest import NOTEBOOKS, ROOT
 
 from kdlab import course
 
-SECONDS_A_CELL = 1_800  # only what hangs takes so long, also on a slow machine with other work
 PROFILES = yaml.safe_load((ROOT / "notebooks" / "profiles.yaml").read_text())
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @pytest.mark.notebook
 @each_notebook
-def test_notebook_runs_small_and_from_another_seed(path, tmp_path, offline, monkeypatch, record_property):
-    monkeypatch.setenv("KDLAB_WORKERS", "1")  # two tests run side by side, and a process costs more than it brings here
-    start = time.perf_counter()
-    small = course.profile(path, "smoke") | other_seed(path)
-    problem = course.execute(path, tmp_path / path.name, small, SECONDS_A_CELL)
+def test_notebook_runs_small_and_from_another_seed(path, tmp_path_factory, record_property):
+    ran = smoke.ran(path, tmp_path_factory)
     record_property("notebook", path.stem)
-    record_property("seconds", time.perf_counter() - start)
-    assert not problem
+    record_property("seconds", ran.seconds)
+    assert not ran.problem
 
 
 @pytest.mark.course
 @each_notebook
 def test_notebook_shows_its_effects_at_its_own_values(path, tmp_path, offline, monkeypatch, record_property):
     monkeypatch.setenv("KDLAB_STORE", str(tmp_path / "store"))  # nothing that another notebook kept may help
+    monkeypatch.setenv("KDLAB_WORKERS", "1")  # two tests run side by side
     start = time.perf_counter()
-    problem = course.execute(path, tmp_path / path.name, {}, SECONDS_A_CELL)
+    problem = course.execute(path, tmp_path / path.name, {}, smoke.SECONDS_A_CELL)
     record_property("notebook", path.stem)
     record_property("seconds", time.perf_counter() - start)
     assert not problem
@@ -52,9 +50,10 @@ def test_a_second_seed_in_the_same_store_gives_what_a_fresh_store_gives(path, tm
     def printed(store: str, seed: int) -> list[list[str]]:
         monkeypatch.setenv("KDLAB_STORE", str(tmp_path / store))
         out = tmp_path / f"{store}-{seed}.ipynb"
-        assert not course.execute(path, out, course.profile(path, "smoke") | {"seed": seed}, SECONDS_A_CELL)
+        assert not course.execute(path, out, course.profile(path, "smoke") | {"seed": seed}, smoke.SECONDS_A_CELL)
         return lines_of(out)
 
+    monkeypatch.setenv("KDLAB_WORKERS", "1")
     first, second = printed("used", 0), printed("used", 1)
     assert second == printed("fresh", 1)
     assert first != second, "another seed should give other numbers"
@@ -65,10 +64,6 @@ def lines_of(executed) -> list[list[str]]:
     cells = [cell for cell in nbformat.read(executed, 4).cells if cell.cell_type == "code"]
     texts = ["".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout") for cell in cells]
     return [[line for line in text.splitlines() if not TIMES.search(line)] for text in texts]
-
-
-def other_seed(path) -> dict:
-    return {"seed": OTHER_SEED} if "seed" in papermill.inspect_notebook(str(path)) else {}
 
 
 def notebook(*sources):

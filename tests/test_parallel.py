@@ -10,7 +10,7 @@ import torch
 
 from kdlab import parallel, store
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.xdist_group("processes")  # the tests that want them share them
 
 
 def test_the_results_come_in_the_order_of_the_jobs(monkeypatch):
@@ -82,7 +82,7 @@ def test_workers_that_always_die_end_the_map(tmp_path):
 
 
 @pytest.mark.parametrize(("settings", "error", "said"), [
-    ({"n_jobs": 0}, ValueError, "n_jobs is the number of processes, at least 1, got 0"),
+    ({"n_jobs": 0}, ValueError, "is the number of processes, at least 1, got 0"),
     ({"backend": "threading", "n_jobs": 2}, ValueError, "'loky', 'dask' or 'ray', got 'threading'"),
     ({"backend": "dask", "n_jobs": 2}, ValueError, "wants an open client"),
 ])  # fmt: skip

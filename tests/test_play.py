@@ -14,6 +14,8 @@ import pytest
 from kdlab import play
 from kdlab.play import Player
 
+HANGS = 120.0  # seconds that nothing here takes, on the busiest machine
+
 
 @pytest.fixture(autouse=True)
 def nobody_plays(monkeypatch):
@@ -22,7 +24,7 @@ def nobody_plays(monkeypatch):
     yield
     if Player.playing_now is not None:
         Player.playing_now._go.clear()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANGS
     while workers() and time.monotonic() < deadline:
         time.sleep(0.005)
     assert not workers(), "a worker outlived its player"
@@ -32,7 +34,7 @@ def workers():
     return [thread for thread in threading.enumerate() if thread.name.startswith("kdlab-play")]
 
 
-async def until(fact, seconds=10.0):
+async def until(fact, seconds=HANGS):
     """Let the loop turn until fact() holds."""
     end = time.monotonic() + seconds
     while not fact():
@@ -99,7 +101,7 @@ def test_steps_are_taken_in_one_worker_and_drawn_on_the_main_thread():
 
 
 def test_the_loop_stays_free_while_it_plays():
-    steps = Steps(long=0.3)
+    steps = Steps(long=0.6)
 
     async def scene():
         player = steps.play()
@@ -115,17 +117,17 @@ def test_the_loop_stays_free_while_it_plays():
 
 
 def test_pause_stops_after_the_step_under_way_and_leaves_no_thread():
-    steps = Steps(long=0.05)
+    steps = Steps(long=0.25)
 
     async def scene():
-        player = steps.play(chunk=5.0)  # the chunk alone would go on for seconds
+        player = steps.play(chunk=25.0)  # the chunk alone would go on for seconds
         await until(lambda: steps.taken >= 2 and steps.inside)
         player.pause()
         at = steps.taken
         assert player.state == "paused"
         await until(lambda: not workers())
         assert steps.taken == at + 1
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.5)
         assert steps.taken == at + 1 and player._task.done() and steps.drawn[-1][0] == at + 1
 
     played(scene)
@@ -277,7 +279,7 @@ def test_a_pause_between_steps_holds_and_a_paused_player_stays_so():
         with player.between_steps():
             hand = threading.Thread(target=player.pause)  # another thread: a button's callback
             hand.start()
-            hand.join(5)
+            hand.join(HANGS)
             assert not hand.is_alive(), "pause waits for nothing"
         await until(lambda: not workers())
         at = steps.taken

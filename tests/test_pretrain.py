@@ -121,7 +121,7 @@ def test_the_word_vectors_learn_from_both_of_their_uses():
 def test_a_net_learns_what_word_follows_another_and_keeps_it_without_the_learner():
     x = torch.randint(1000, 1020, (256, 8), generator=torch.Generator().manual_seed(0))
     x[:, 1::2] = x[:, ::2] + 20  # each second word is told by the one before it, and the other way round
-    net = small(initializer_range=0.2)
+    net = small(initializer_range=0.2, vocab_size=1050)
     learner, before = pretrain.MaskedWords(net, x), copy.deepcopy(net.state_dict())
     inputs, targets = pretrain.masked(x, learner.words, generator=torch.Generator().manual_seed(1))
     begun = pretrain.loss(learner, inputs, targets).item()
