@@ -22,18 +22,28 @@ def students(rounds: int, n: int = 16, units: int = 30, cases: int = 20_000) -> 
         for model, T in zip(models, Ts, strict=True):
             train.fit(model, xyt, train.distilling(model, T=T), **settings)
 
-    ways = {"one_by_one": one_by_one, "at_once": lambda models: many.fit(models, xyt, T=Ts, **settings),
-            "in_two_processes": lambda models: many.fit(models, xyt, T=Ts, n_jobs=2, **settings)}  # fmt: skip
+    ways = {
+        "one_by_one": one_by_one,
+        "at_once": lambda models: many.fit(models, xyt, T=Ts, **settings),
+        "in_two_processes": lambda models: many.fit(models, xyt, T=Ts, n_jobs=2, **settings),
+    }
     ways["in_two_processes"](perceptrons(n, units))  # warm: the processes import torch
     seconds, trained = timed(ways, rounds, lambda way: perceptrons(n, units))
     losses = {way: [final_loss(model, xyt, T) for model, T in zip(trained[way], Ts, strict=True)] for way in ways}
     pairs = [zip(losses["one_by_one"], losses[way], strict=True) for way in ("at_once", "in_two_processes")]
-    row = {"students": n, "units": units, "images": cases, **{way: round(s, 2) for way, s in seconds.items()},
-           "largest_difference_of_losses": max(abs(a - b) / a for pair in pairs for a, b in pair)}  # fmt: skip
-    print(f"{n} students of 2 x {units}: one by one {seconds['one_by_one']:.2f} s, at once {seconds['at_once']:.2f} s "
-          f"({seconds['one_by_one'] / seconds['at_once']:.1f} x), in two processes {seconds['in_two_processes']:.2f} s "
-          f"({seconds['one_by_one'] / seconds['in_two_processes']:.1f} x); final losses differ by at most "
-          f"{row['largest_difference_of_losses']:.1e} of themselves")  # fmt: skip
+    row = {
+        "students": n,
+        "units": units,
+        "images": cases,
+        **{way: round(s, 2) for way, s in seconds.items()},
+        "largest_difference_of_losses": max(abs(a - b) / a for pair in pairs for a, b in pair),
+    }
+    print(
+        f"{n} students of 2 x {units}: one by one {seconds['one_by_one']:.2f} s, at once {seconds['at_once']:.2f} s "
+        f"({seconds['one_by_one'] / seconds['at_once']:.1f} x), in two processes {seconds['in_two_processes']:.2f} s "
+        f"({seconds['one_by_one'] / seconds['in_two_processes']:.1f} x); final losses differ by at most "
+        f"{row['largest_difference_of_losses']:.1e} of themselves"
+    )
     return row
 
 
@@ -48,14 +58,19 @@ def acoustic_models(rounds: int, n: int = 10, utterances: int = 100, units: int 
         for model in models:
             train.fit(model, xyt, train.labels(model), **settings)
 
-    ways = {"one": one_by_one, "ten_one_by_one": one_by_one,
-            "ten_at_once": lambda models: many.fit(models, xyt, T=1.0, alpha=0.0, **settings)}  # fmt: skip
-    seconds, trained = timed(ways, rounds, lambda way: perceptrons(1 if way == "one" else n, units,
-                                                                   n_in=x[0].numel(), n_classes=classes))  # fmt: skip
-    row = {"frames": len(x), "units": units,
-           **{way: round(len(trained[way]) * len(x) / seconds[way]) for way in ways}}  # fmt: skip
-    print(f"acoustic models of 2 x {units}: one {row['one']:,} frames/s; {n} one by one {row['ten_one_by_one']:,}, "
-          f"at once {row['ten_at_once']:,} ({row['ten_at_once'] / row['ten_one_by_one']:.1f} x)")
+    ways = {
+        "one": one_by_one,
+        "ten_one_by_one": one_by_one,
+        "ten_at_once": lambda models: many.fit(models, xyt, T=1.0, alpha=0.0, **settings),
+    }
+    seconds, trained = timed(
+        ways, rounds, lambda way: perceptrons(1 if way == "one" else n, units, n_in=x[0].numel(), n_classes=classes)
+    )
+    row = {"frames": len(x), "units": units, **{way: round(len(trained[way]) * len(x) / seconds[way]) for way in ways}}
+    print(
+        f"acoustic models of 2 x {units}: one {row['one']:,} frames/s; {n} one by one {row['ten_one_by_one']:,}, "
+        f"at once {row['ten_at_once']:,} ({row['ten_at_once'] / row['ten_one_by_one']:.1f} x)"
+    )
     return row
 
 

@@ -22,8 +22,12 @@ class Problem(NamedTuple):
     def of(self, i: int) -> "Problem":
         """Return the problem of image i alone, with none but the specialists who are awake for it."""
         who = self.awake[i].nonzero().flatten().tolist()
-        return Problem(self.generalist[i : i + 1], [self.answers[m][i : i + 1] for m in who],
-                       [self.clusters[m] for m in who], torch.ones(1, len(who), dtype=torch.bool))  # fmt: skip
+        return Problem(
+            self.generalist[i : i + 1],
+            [self.answers[m][i : i + 1] for m in who],
+            [self.clusters[m] for m in who],
+            torch.ones(1, len(who), dtype=torch.bool),
+        )
 
 
 def random_problem(n: int, n_classes: int, n_specialists: int, own: int) -> Problem:
@@ -56,13 +60,16 @@ def as_written(problem: Problem, steps: int = 2000, tolerance: float = 1e-4) -> 
     return z.detach().log_softmax(0)[None]
 
 
-def joined(rounds: int, n: int = 2_000, n_classes: int = 300, n_specialists: int = 40, own: int = 25,
-           alone: int = 100) -> dict:  # fmt: skip
+def joined(
+    rounds: int, n: int = 2_000, n_classes: int = 300, n_specialists: int = 40, own: int = 25, alone: int = 100
+) -> dict:
     """Return images a second of eq. 5: n in a batch; `alone` of them one by one; a tenth of those as it is written."""
     problem = random_problem(n, n_classes, n_specialists, own)
-    ways = {"batched": (n, lambda: joint.solve(*problem)),
-            "one_by_one": (alone, lambda: one_by_one(lambda image: joint.solve(*image), problem, alone)),
-            "as_written": (alone // 10, lambda: one_by_one(as_written, problem, alone // 10))}  # fmt: skip
+    ways = {
+        "batched": (n, lambda: joint.solve(*problem)),
+        "one_by_one": (alone, lambda: one_by_one(lambda image: joint.solve(*image), problem, alone)),
+        "as_written": (alone // 10, lambda: one_by_one(as_written, problem, alone // 10)),
+    }
     rates, answers = {name: [] for name in ways}, {}
     with machine.threads():
         for _ in range(rounds):
@@ -71,15 +78,23 @@ def joined(rounds: int, n: int = 2_000, n_classes: int = 300, n_specialists: int
                 answers[name] = way().exp()
                 rates[name].append(images / (time.perf_counter() - begun))
     awake = round(float(problem.awake.sum(dim=1).float().mean()), 1)
-    row = {"images": n, "classes": n_classes, "specialists": n_specialists, "own": own, "awake": awake,
-           "largest_difference_of_q": difference(answers["batched"], answers["one_by_one"]),
-           "largest_difference_as_written": difference(answers["batched"], answers["as_written"]),
-           **{name: float(f"{statistics.median(measured):.3g}") for name, measured in rates.items()}}  # fmt: skip
-    print(f"eq. 5, {n_specialists} specialists of {own} of {n_classes} classes, {awake} awake an image: "
-          f"{row['batched']:,.0f} images/s at once, {row['one_by_one']:,.0f} one by one by the same steps "
-          f"({row['batched'] / row['one_by_one']:.0f} x), {row['as_written']:,.1f} one by one as it is written "
-          f"({row['batched'] / row['as_written']:,.0f} x); the answers differ by at most "
-          f"{row['largest_difference_of_q']:.0e} and {row['largest_difference_as_written']:.0e}")  # fmt: skip
+    row = {
+        "images": n,
+        "classes": n_classes,
+        "specialists": n_specialists,
+        "own": own,
+        "awake": awake,
+        "largest_difference_of_q": difference(answers["batched"], answers["one_by_one"]),
+        "largest_difference_as_written": difference(answers["batched"], answers["as_written"]),
+        **{name: float(f"{statistics.median(measured):.3g}") for name, measured in rates.items()},
+    }
+    print(
+        f"eq. 5, {n_specialists} specialists of {own} of {n_classes} classes, {awake} awake an image: "
+        f"{row['batched']:,.0f} images/s at once, {row['one_by_one']:,.0f} one by one by the same steps "
+        f"({row['batched'] / row['one_by_one']:.0f} x), {row['as_written']:,.1f} one by one as it is written "
+        f"({row['batched'] / row['as_written']:,.0f} x); the answers differ by at most "
+        f"{row['largest_difference_of_q']:.0e} and {row['largest_difference_as_written']:.0e}"
+    )
     return row
 
 

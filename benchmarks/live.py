@@ -1,7 +1,7 @@
 """How quickly the live panel of notebook 03 obeys while it trains, how fast it trains, and whether it tires.
 
-    python benchmarks/live.py                # a minute of a moved slider; prints, and writes build/live.json
-    python benchmarks/live.py --minutes 10 --keep    # the soak; writes results/live.json, which the README quotes
+python benchmarks/live.py                # a minute of a moved slider; prints, and writes build/live.json
+python benchmarks/live.py --minutes 10 --keep    # the soak; writes results/live.json, which the README quotes
 """
 
 import json
@@ -119,16 +119,24 @@ def row(page, ask) -> dict:
     pressed, echoed = page.evaluate("[window.pressed.splice(0), window.echoed.splice(0)]")
     took = json.loads(ask("print(took); took.clear()"))
     obeyed = [1000 * after - before for before, after in zip(pressed, took, strict=False)]
-    return {"presses": len(pressed), "turns": len(took), "echo_ms": spread(echoed), "obeyed_ms": spread(obeyed),
-            "steps": int(ask("print(run.number)")),
-            "kernel_mb": int(ask("print(psutil.Process().memory_info().rss // 2**20)")),
-            "page_mb": int(page.evaluate("performance.memory.usedJSHeapSize / 2**20"))}  # fmt: skip
+    return {
+        "presses": len(pressed),
+        "turns": len(took),
+        "echo_ms": spread(echoed),
+        "obeyed_ms": spread(obeyed),
+        "steps": int(ask("print(run.number)")),
+        "kernel_mb": int(ask("print(psutil.Process().memory_info().rss // 2**20)")),
+        "page_mb": int(page.evaluate("performance.memory.usedJSHeapSize / 2**20")),
+    }
 
 
 def spread(values: list[float]) -> dict:
     values = sorted(values)
-    return {"median": round(statistics.median(values), 1), "p95": round(values[int(0.95 * (len(values) - 1))], 1),
-            "most": round(values[-1], 1)}  # fmt: skip
+    return {
+        "median": round(statistics.median(values), 1),
+        "p95": round(values[int(0.95 * (len(values) - 1))], 1),
+        "most": round(values[-1], 1),
+    }
 
 
 if __name__ == "__main__":

@@ -26,10 +26,12 @@ def training(rounds: int, sizes: tuple = SIZES, seconds: float = 1.0) -> list[di
 def compared(units: int, n: int, files: Path, rate: float, rounds: int) -> dict:
     """Return images a second of both loops, in turn: the same model, batch size, optimizer and learning rate."""
     x, y, *_ = data.load("mnist", "cpu")
-    ways = {"kdlab": lambda: kdlab_loop(units, x[:n], y[:n]),
-            "kdlab_two_threads": lambda: kdlab_loop(units, x[:n], y[:n], n_threads=2),
-            "tutorial": lambda: tutorial_loop(units, n, files),
-            "tutorial_one_thread": lambda: tutorial_loop(units, n, files, n_threads=1)}  # fmt: skip
+    ways = {
+        "kdlab": lambda: kdlab_loop(units, x[:n], y[:n]),
+        "kdlab_two_threads": lambda: kdlab_loop(units, x[:n], y[:n], n_threads=2),
+        "tutorial": lambda: tutorial_loop(units, n, files),
+        "tutorial_one_thread": lambda: tutorial_loop(units, n, files, n_threads=1),
+    }
     ways["kdlab"]()  # warm
     rates = {name: [] for name in ways}
     for _ in range(rounds):
@@ -38,10 +40,12 @@ def compared(units: int, n: int, files: Path, rate: float, rounds: int) -> dict:
     row = {"units": units, **{name: round(statistics.median(measured)) for name, measured in rates.items()}}
     row["multiply_adds_a_second"] = rate
     row["share_of_matrix_rate"] = round(multiply_adds(units) * row["kdlab"] / rate, 2)
-    print(f"2 x {units}: kdlab {row['kdlab']:,} images/s, {row['kdlab_two_threads']:,} with two threads; "
-          f"tutorial loop {row['tutorial']:,} (1/{row['kdlab'] / row['tutorial']:.1f}), with one thread "
-          f"{row['tutorial_one_thread']:,} (1/{row['kdlab'] / row['tutorial_one_thread']:.1f}); "
-          f"kdlab reaches {row['share_of_matrix_rate']:.0%} of the matrix rate")  # fmt: skip
+    print(
+        f"2 x {units}: kdlab {row['kdlab']:,} images/s, {row['kdlab_two_threads']:,} with two threads; "
+        f"tutorial loop {row['tutorial']:,} (1/{row['kdlab'] / row['tutorial']:.1f}), with one thread "
+        f"{row['tutorial_one_thread']:,} (1/{row['kdlab'] / row['tutorial_one_thread']:.1f}); "
+        f"kdlab reaches {row['share_of_matrix_rate']:.0%} of the matrix rate"
+    )
     return row
 
 

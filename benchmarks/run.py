@@ -53,8 +53,10 @@ def main(keep: bool = False, rounds: int = 3, only: list[str] | None = None) -> 
     out = ROOT / ("results" if keep else "build") / "bench.json"
     earlier = json.loads(out.read_text(encoding="utf-8")) if keep and only and out.exists() else {}
     if earlier and earlier["rounds"] != rounds:
-        raise ValueError(f"the other sections of {out} are medians of {earlier['rounds']} rounds, and this run was "
-                         f"asked for {rounds}: use --rounds {earlier['rounds']}, or measure all sections")  # fmt: skip
+        raise ValueError(
+            f"the other sections of {out} are medians of {earlier['rounds']} rounds, and this run was "
+            f"asked for {rounds}: use --rounds {earlier['rounds']}, or measure all sections"
+        )
     result = merge(earlier, measure(only or list(SECTIONS), rounds))
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

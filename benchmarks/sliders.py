@@ -54,5 +54,9 @@ def measured(page, panel, name: str, presses: int) -> dict:
     ms = sorted(jupyter.latencies(page, panel, name, presses))
     if not ms:
         raise RuntimeError(f"{presses} presses on the slider {name!r} changed no picture: {panel.inner_text()!r:.200}")
-    return {"presses": presses, "seen": len(ms), "median_ms": round(statistics.median(ms), 1),
-            "p95_ms": round(ms[int(0.95 * (len(ms) - 1))], 1)}  # fmt: skip
+    return {
+        "presses": presses,
+        "seen": len(ms),
+        "median_ms": round(statistics.median(ms), 1),
+        "p95_ms": round(ms[int(0.95 * (len(ms) - 1))], 1),
+    }

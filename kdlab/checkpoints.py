@@ -28,15 +28,18 @@ def take_up(training: Any, checkpoint: Path) -> list[dict[str, float]]:
     except Exception as error:  # zipfile has many
         aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
         os.replace(checkpoint, aside)
-        warnings.warn(f"{checkpoint} is damaged ({error}) and kept as {aside.name}; the training begins anew",
-                      stacklevel=3)  # fmt: skip
+        warnings.warn(
+            f"{checkpoint} is damaged ({error}) and kept as {aside.name}; the training begins anew", stacklevel=3
+        )
         return []
     try:
         kept = torch.load(io.BytesIO(blob), weights_only=True, map_location="cpu")
         state, history = kept["state"], kept["history"]
     except Exception as error:  # pickle and torch each have their own
-        raise ValueError(f"{checkpoint} is whole, but no checkpoint of train.fit ({type(error).__name__}); it stays as "
-                         "it is: name a path of its own") from error  # fmt: skip
+        raise ValueError(
+            f"{checkpoint} is whole, but no checkpoint of train.fit ({type(error).__name__}); it stays as "
+            "it is: name a path of its own"
+        ) from error
     try:
         training.resume(state)
     except ValueError as error:

@@ -53,8 +53,13 @@ def lab(
 
 
 def _lab(path: Path) -> list[str]:
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={path.parent}",
-               f"--LabApp.default_url=/lab/tree/{path.name}"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={path.parent}",
+        f"--LabApp.default_url=/lab/tree/{path.name}",
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # a container's user; the server listens to this machine alone
     return command
@@ -69,10 +74,19 @@ def _app(path: Path) -> list[str]:
     copy = course.for_projector(path, path.parent.parent / "build" / "app" / str(os.getpid()))
     places = [str(Path(__file__).parent / "widgets" / "page"), *filter(None, [os.environ.get("JUPYTER_PATH")])]
     os.environ["JUPYTER_PATH"] = os.pathsep.join(places)  # where voila looks for our template
-    return [sys.executable, "-m", "voila", str(copy), "--Voila.ip=127.0.0.1", "--template=projector",
-            "--strip_sources=True", "--theme=light",
-            "--show_tracebacks=True", f"--Voila.connection_dir_root={copy.parent}",
-            "--MappingKernelManager.cull_idle_timeout=300"]  # of a page that is gone; an open one stays
+    return [
+        sys.executable,
+        "-m",
+        "voila",
+        str(copy),
+        "--Voila.ip=127.0.0.1",
+        "--template=projector",
+        "--strip_sources=True",
+        "--theme=light",
+        "--show_tracebacks=True",
+        f"--Voila.connection_dir_root={copy.parent}",
+        "--MappingKernelManager.cull_idle_timeout=300",
+    ]  # of a page that is gone; an open one stays
 
 
 class _Pairs(typer.core.TyperCommand):
@@ -113,8 +127,14 @@ def run(
         elif html:
             print(f"{'':24} {_shown(course.to_html(out / path.name, root / 'build' / 'html'))}")
         if seconds is not None:
-            rows.append({"notebook": path.stem, "profile": profile or "own", "seconds": round(seconds, 1),
-                         "machine": machine.describe()})  # fmt: skip
+            rows.append(
+                {
+                    "notebook": path.stem,
+                    "profile": profile or "own",
+                    "seconds": round(seconds, 1),
+                    "machine": machine.describe(),
+                }
+            )
     if keep and not failed:
         _keep(rows, root / "results" / "notebooks.json")
     if failed:
@@ -183,10 +203,14 @@ def store_list() -> None:
     print(f"{'name':32} {'notebook':28} {'entries':>7} {'MB':>9}  last made")
     for row in rows:
         said = f"  {row['damaged']} damaged" if row["damaged"] else ""
-        print(f"{row['name']:32} {row['notebook'] or '–':28} {row['entries']:7} {row['bytes'] / 1e6:9.1f}  "
-              f"{row['when'] or '–'}{said}")
-    print(f"{sum(row['entries'] for row in rows)} entries, {sum(row['bytes'] for row in rows) / 1e6:.1f} MB, "
-          f"in {store.folder()}")
+        print(
+            f"{row['name']:32} {row['notebook'] or '–':28} {row['entries']:7} {row['bytes'] / 1e6:9.1f}  "
+            f"{row['when'] or '–'}{said}"
+        )
+    print(
+        f"{sum(row['entries'] for row in rows)} entries, {sum(row['bytes'] for row in rows) / 1e6:.1f} MB, "
+        f"in {store.folder()}"
+    )
     for path in unfinished:
         print(f"a training of {path.name.split('.')[0]!r} was interrupted and can go on: {path.name}")
 

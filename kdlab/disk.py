@@ -53,8 +53,10 @@ def _chosen(name: str) -> str:
     address = urlsplit(setting)
     if address.scheme == "file":
         if address.netloc not in ("", "localhost") and os.name != "nt":
-            raise ValueError(f"{name}={setting} names a machine called {address.netloc!r}; an address of a folder on "
-                             "this one has three slashes, as file:///srv/mirror has")  # fmt: skip
+            raise ValueError(
+                f"{name}={setting} names a machine called {address.netloc!r}; an address of a folder on "
+                "this one has three slashes, as file:///srv/mirror has"
+            )
         host = "" if address.netloc in ("", "localhost") else f"//{address.netloc}"
         setting = url2pathname(host + address.path)
     return str(BEGAN_IN / Path(setting).expanduser())

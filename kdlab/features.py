@@ -1,8 +1,8 @@
 """What goes on inside a net, caught by the names of its modules from outside: the nets stay plain.
 
-    with features.captured(net, ["model.bert.encoder.layer.1"]) as seen:
-        logits = net(x)
-    seen["model.bert.encoder.layer.1"]    # (batch, tokens, width), with its gradient where the net has one
+with features.captured(net, ["model.bert.encoder.layer.1"]) as seen:
+    logits = net(x)
+seen["model.bert.encoder.layer.1"]    # (batch, tokens, width), with its gradient where the net has one
 """
 
 import contextlib
@@ -23,8 +23,10 @@ def captured(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]
 
     def keep(name: str, output) -> None:
         if name in seen:
-            raise RuntimeError(f"{name} was called twice in one pass; the usual causes: text.Bert computes a batch in "
-                               "groups (set net.group = None), or several layers share this module")
+            raise RuntimeError(
+                f"{name} was called twice in one pass; the usual causes: text.Bert computes a batch in "
+                "groups (set net.group = None), or several layers share this module"
+            )
         seen[name] = output[0] if isinstance(output, tuple | list) else output
 
     with contextlib.ExitStack() as hooks:
@@ -39,6 +41,8 @@ def _module(net: nn.Module, name: str) -> nn.Module:
     there = dict(net.named_modules())
     if name not in there:
         near = [each for each in there if each.count(".") == name.count(".")][:4] or list(there)[1:5]
-        raise ValueError(f"this {type(net).__name__} has no module called {name!r}; it has such as {', '.join(near)} "
-                         "(all of them: dict(net.named_modules()))")
+        raise ValueError(
+            f"this {type(net).__name__} has no module called {name!r}; it has such as {', '.join(near)} "
+            "(all of them: dict(net.named_modules()))"
+        )
     return there[name]

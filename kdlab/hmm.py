@@ -48,8 +48,10 @@ def align(scores: Sequence[Tensor], chains: Sequence[Sequence[int]]) -> list[Ten
     """
     for number, (score, chain) in enumerate(zip(scores, chains, strict=True)):
         if not 3 <= len(chain) <= len(score) + 2:
-            raise ValueError(f"utterance {number} has {len(score)} frames for a chain of {len(chain)} states, which "
-                             "last a frame or more each; is the recording cut off, or the text another one's?")
+            raise ValueError(
+                f"utterance {number} has {len(score)} frames for a chain of {len(chain)} states, which "
+                "last a frame or more each; is the recording cut off, or the text another one's?"
+            )
     chosen = [score[:, list(chain)] for score, chain in zip(scores, chains, strict=True)]
     longest = max(map(len, chains))
     padded = [F.pad(each, (0, longest - each.shape[1]), value=NEVER) for each in chosen]
@@ -83,8 +85,10 @@ def decode(scores: Sequence[Tensor], lengths: Sequence[int], stay: Tensor, word:
     first = torch.tensor(starts(lengths))
     last = first + torch.tensor(list(lengths)) - 1
     if scores[0].shape[1] != len(stay) or len(stay) != sum(lengths):
-        raise ValueError(f"{sum(lengths)} states in words of {list(lengths)}, but scores {tuple(scores[0].shape)} and "
-                         f"{len(stay)} probabilities to stay; was the net trained on other states?")
+        raise ValueError(
+            f"{sum(lengths)} states in words of {list(lengths)}, but scores {tuple(scores[0].shape)} and "
+            f"{len(stay)} probabilities to stay; was the net trained on other states?"
+        )
     now, frames = pad_sequence(list(scores), batch_first=True).transpose(0, 1), torch.tensor([len(s) for s in scores])
     go, stay = torch.log1p(-stay), stay.log()
     best = torch.full_like(now[0], NEVER)
@@ -101,8 +105,9 @@ def decode(scores: Sequence[Tensor], lengths: Sequence[int], stay: Tensor, word:
     return _words(best[:, last].argmax(dim=1), moved, ended, first, last, silence=len(lengths) - 1)
 
 
-def _words(word: Tensor, moved: list[Tensor], ended: list[Tensor], first: Tensor, last: Tensor,
-           silence: int) -> list[list[int]]:  # fmt: skip
+def _words(
+    word: Tensor, moved: list[Tensor], ended: list[Tensor], first: Tensor, last: Tensor, silence: int
+) -> list[list[int]]:
     """The words along the path that ends in `word`, of each utterance, read backwards."""
     every, place, said = torch.arange(len(word)), last[word], [[w] for w in word.tolist()]
     for turn, before in zip(reversed(moved), reversed(ended), strict=True):

@@ -47,14 +47,18 @@ def gather(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters
     p = losses.softened(generalist, 1.0)
     (n, n_classes), m = p.shape, len(clusters)
     if len(specialists) != m or awake.shape != (n, m) or awake.dtype != torch.bool:
-        raise ValueError(f"{n} cases and {m} clusters want {m} specialists' logits, and awake as bool of shape "
-                         f"{(n, m)}, got {len(specialists)} and {awake.dtype} of shape {tuple(awake.shape)}")
+        raise ValueError(
+            f"{n} cases and {m} clusters want {m} specialists' logits, and awake as bool of shape "
+            f"{(n, m)}, got {len(specialists)} and {awake.dtype} of shape {tuple(awake.shape)}"
+        )
     said, dust, outside = p.clone(), p.new_zeros(n, m), p.new_ones(m, n_classes)
     for i, (own, logits) in enumerate(zip(clusters, specialists, strict=True)):
         wanted = (n, len(own) + (len(own) < n_classes))
         if logits.shape != wanted:
-            raise ValueError(f"specialist {i} has {len(own)} of {n_classes} classes, so its logits should be {wanted}, "
-                             f"the dustbin last, got {tuple(logits.shape)}")
+            raise ValueError(
+                f"specialist {i} has {len(own)} of {n_classes} classes, so its logits should be {wanted}, "
+                f"the dustbin last, got {tuple(logits.shape)}"
+            )
         mine = torch.where(awake[:, i, None], losses.softened(logits.to(p), 1.0), 0.0)
         said[:, list(own)] += mine[:, : len(own)]
         outside[i, list(own)] = 0
@@ -63,8 +67,9 @@ def gather(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters
     return Answers(p, said, dust, outside, 1 + awake.sum(dim=1, keepdim=True).to(p))
 
 
-def objective(log_q: Tensor, generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters,
-              awake: Tensor) -> Tensor:
+def objective(
+    log_q: Tensor, generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor
+) -> Tensor:
     """Eq. 5 in nats, case by case: KL(p of the generalist, q) + the sum over awake specialists of KL(their p, q)."""
     log_q = log_q.double().log_softmax(dim=1)
     total = _kl(generalist, log_q)
@@ -75,8 +80,15 @@ def objective(log_q: Tensor, generalist: Tensor, specialists: Sequence[Tensor], 
     return total
 
 
-def path(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor, *, n_steps: int,
-         rate: float | None = None) -> Tensor:
+def path(
+    generalist: Tensor,
+    specialists: Sequence[Tensor],
+    clusters: Clusters,
+    awake: Tensor,
+    *,
+    n_steps: int,
+    rate: float | None = None,
+) -> Tensor:
     """(n_steps + 1, cases, classes): log q before the first step, the generalist's, and after each; see `solve`."""
     answers = gather(generalist, specialists, clusters, awake)
     way = [_begin(answers)]
@@ -85,8 +97,16 @@ def path(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, 
     return _log(torch.stack(way))
 
 
-def solve(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor, *,
-          rate: float | None = None, tolerance: float = 1e-4, most: int = 2000) -> Tensor:
+def solve(
+    generalist: Tensor,
+    specialists: Sequence[Tensor],
+    clusters: Clusters,
+    awake: Tensor,
+    *,
+    rate: float | None = None,
+    tolerance: float = 1e-4,
+    most: int = 2000,
+) -> Tensor:
     """log q (cases, classes) that minimises eq. 5, for all cases at once. Where no specialist wakes: the generalist's.
 
     rate: of gradient descent on z, q = softmax(z), as in the paper, the gradient divided by the number of nets; at a

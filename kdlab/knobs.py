@@ -1,10 +1,10 @@
 """The values a person may turn while the loop runs, the log of their turning, and its replay.
 
-    knobs = Knobs(T=4.0, alpha=0.9, lr=1e-3)
-    run = Run(build, data, lambda student, knobs: distilling(student, teacher, knobs), knobs)
-    next(run); knobs.turn(T=8.0); next(run)  # the second step uses T = 8
+knobs = Knobs(T=4.0, alpha=0.9, lr=1e-3)
+run = Run(build, data, lambda student, knobs: distilling(student, teacher, knobs), knobs)
+next(run); knobs.turn(T=8.0); next(run)  # the second step uses T = 8
 
-    again = replay(run.log(), run)           # the same turns at the same steps: the same weights
+again = replay(run.log(), run)           # the same turns at the same steps: the same weights
 """
 
 import copy
@@ -112,8 +112,10 @@ def _knob(name: str, given: Knob | Value) -> Knob:
     if isinstance(given, Knob):
         return given._replace(value=_plain(given.value))
     if name not in RANGES:
-        raise ValueError(f"the knob {name!r} needs a range, such as {name}=Knob({given}, low=0, high=1); "
-                         f"only {', '.join(RANGES)} have one of their own")
+        raise ValueError(
+            f"the knob {name!r} needs a range, such as {name}=Knob({given}, low=0, high=1); "
+            f"only {', '.join(RANGES)} have one of their own"
+        )
     return Knob(_plain(given), *RANGES[name])
 
 
@@ -139,8 +141,10 @@ def _within(name: str, knob: Knob, value: Any) -> Value:
         raise ValueError(f"the knob {name!r} has {len(knob.value)} values, one a class, got {len(numbers)}")
     for number in numbers:
         if not (math.isfinite(number) and knob.low <= number <= knob.high):
-            raise ValueError(f"the knob {name!r} goes from {knob.low:g} to {knob.high:g}, got {number:g}; "
-                             f"{name}=Knob(value, low, high) sets another range")
+            raise ValueError(
+                f"the knob {name!r} goes from {knob.low:g} to {knob.high:g}, got {number:g}; "
+                f"{name}=Knob(value, low, high) sets another range"
+            )
     return [float(v) for v in numbers] if isinstance(value, list) else float(value)
 
 
@@ -162,17 +166,25 @@ class Run:
     settings: epochs, batch_size, seed, optimizer, as for `train.Training`.
     """
 
-    def __init__(self, build: Callable[[], nn.Module], data: train.Data,
-                 objective: Callable[[nn.Module, Knobs], Objective], knobs: Knobs, *, epochs: int = 100_000,
-                 **settings):
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        data: train.Data,
+        objective: Callable[[nn.Module, Knobs], Objective],
+        knobs: Knobs,
+        *,
+        epochs: int = 100_000,
+        **settings,
+    ):
         if "lr" not in knobs.knobs:
             raise ValueError("a run needs the knob lr, its learning rate, such as Knobs(lr=1e-3, T=4.0)")
         self.recipe = {"build": build, "data": data, "objective": objective, "epochs": epochs, **settings}
         self.knobs = knobs
         self.script: list[dict[str, Any]] = []  # turns to come by themselves, of a log that is followed
         self.student = build()
-        self.training = train.Training(self.student, data, objective(self.student, knobs), epochs=epochs, lr=1.0,
-                                       schedule=self._rate, **settings)  # fmt: skip
+        self.training = train.Training(
+            self.student, data, objective(self.student, knobs), epochs=epochs, lr=1.0, schedule=self._rate, **settings
+        )
         self.until = len(self.training)  # a log that is followed ends sooner,
         self.promised = ""  # and says with which weights
 
@@ -221,8 +233,15 @@ class Run:
         "weights" tells whether a replay came out the same, bit by bit; on another machine it may not.
         """
         turns = [turn for turn in copy.deepcopy(self.knobs.turns) if turn["step"] < self.number]
-        return {"format": FORMAT, "settings": self.settings(), "start": dict(self.knobs.start), "turns": turns,
-                "steps": self.number, "weights": fingerprint(self.student), "machine": machine.describe()}
+        return {
+            "format": FORMAT,
+            "settings": self.settings(),
+            "start": dict(self.knobs.start),
+            "turns": turns,
+            "steps": self.number,
+            "weights": fingerprint(self.student),
+            "machine": machine.describe(),
+        }
 
     def settings(self) -> dict[str, Any]:
         """What a log and the run that replays it must share: the data's digest, seed, sizes, optimizer."""
@@ -263,8 +282,10 @@ def _parts(log: dict[str, Any]) -> tuple[dict, dict, list[dict], int]:
     except (TypeError, KeyError):
         sound = False
     if not sound:
-        raise ValueError("this is no log of a run: format, settings, start, turns (each with its step) or steps is "
-                         "missing or of another kind; Run.log() makes one, and json.loads reads it from a file")
+        raise ValueError(
+            "this is no log of a run: format, settings, start, turns (each with its step) or steps is "
+            "missing or of another kind; Run.log() makes one, and json.loads reads it from a file"
+        )
     return said, start, turns, steps
 
 

@@ -199,8 +199,10 @@ def check() -> None:
     facts = describe()
     print(f"kdlab will compute on {_said(facts)}.")
     reached = speed()
-    print(f"It multiplies matrices in {facts['precision']} at {reached / 1e9:.0f} billion multiply-adds a second: "
-          f"notebooks 09–16 take about {_minutes(reached):.0f} minutes each on this machine.")
+    print(
+        f"It multiplies matrices in {facts['precision']} at {reached / 1e9:.0f} billion multiply-adds a second: "
+        f"notebooks 09–16 take about {_minutes(reached):.0f} minutes each on this machine."
+    )
     troubles = _troubles()
     for trouble in troubles:
         print(f"- {trouble}")

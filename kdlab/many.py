@@ -77,8 +77,9 @@ class Many(nn.Module):
             member.eval()
 
 
-def distilling(many: Many, *, T: Each = 4.0, alpha: Each = 0.9,
-               without: Sequence[Sequence[int]] | None = None) -> train.Objective:
+def distilling(
+    many: Many, *, T: Each = 4.0, alpha: Each = 0.9, without: Sequence[Sequence[int]] | None = None
+) -> train.Objective:
     """The sum over the members of `losses.two_terms`, for data (x, y, t), each member at its own T and alpha.
 
     without: for each member the classes whose cases do not count for it; its mean is over the other cases.
@@ -93,10 +94,11 @@ def distilling(many: Many, *, T: Each = 4.0, alpha: Each = 0.9,
         s = many(x) if y.dim() == 1 else many.each(x)  # (members, batch, classes)
         y, t = y.expand(s.shape[:2]), t.expand_as(s)
         counts = _counting(y, without)
-        terms = {"ce": (1 - alpha.to(s), _label(s, y)),
-                 "kd": (alpha.to(s), _soft_targets(s, t, T))}  # fmt: skip
-        return {name: (weight * (each * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1)).sum()
-                for name, (weight, each) in terms.items()}  # fmt: skip
+        terms = {"ce": (1 - alpha.to(s), _label(s, y)), "kd": (alpha.to(s), _soft_targets(s, t, T))}
+        return {
+            name: (weight * (each * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1)).sum()
+            for name, (weight, each) in terms.items()
+        }
 
     return objective
 
@@ -118,13 +120,28 @@ def _counting(y: Tensor, without: Sequence[Sequence[int]] | None) -> Tensor:
     """(members, batch): 1 where a case counts for a member, 0 where its class was left out."""
     if without is None:
         return torch.ones_like(y, dtype=torch.float32)
-    return torch.stack([~torch.isin(labels, torch.tensor([*left_out], device=y.device, dtype=y.dtype))
-                        for labels, left_out in zip(y, without, strict=True)]).float()  # fmt: skip
+    return torch.stack(
+        [
+            ~torch.isin(labels, torch.tensor([*left_out], device=y.device, dtype=y.dtype))
+            for labels, left_out in zip(y, without, strict=True)
+        ]
+    ).float()
 
 
-def fit(members: Sequence[nn.Module], data: train.Data, *, T: Each = 4.0, alpha: Each = 0.9, lr: Each = 1e-3,
-        seed: int | Sequence[int] = 0, without: Sequence[Sequence[int]] | None = None, n_jobs: int = 1,
-        backend: str = "loky", progress: str = "", **settings) -> Sequence[nn.Module]:
+def fit(
+    members: Sequence[nn.Module],
+    data: train.Data,
+    *,
+    T: Each = 4.0,
+    alpha: Each = 0.9,
+    lr: Each = 1e-3,
+    seed: int | Sequence[int] = 0,
+    without: Sequence[Sequence[int]] | None = None,
+    n_jobs: int = 1,
+    backend: str = "loky",
+    progress: str = "",
+    **settings,
+) -> Sequence[nn.Module]:
     """Distil all members at once, in place; each as `train.fit(member, data, train.distilling(…))` alone.
 
     data: (x, y, t), t the teacher's logits. T, alpha, lr, seed: one for all, or a list with one for each; members of
@@ -139,16 +156,20 @@ def fit(members: Sequence[nn.Module], data: train.Data, *, T: Each = 4.0, alpha:
             raise ValueError(f"{name}: one value for all, or one for each of the {n} members, got {len(value)}")
     own = {"T": T, "alpha": alpha, "lr": lr, "seed": seed, "without": without}
     shares = [[*range(i, n, n_jobs)] for i in range(min(n_jobs, n))]
-    jobs = [([members[i] for i in share], data, {key: _part(value, share) for key, value in own.items()}, settings)
-            for share in shares]  # fmt: skip
+    jobs = [
+        ([members[i] for i in share], data, {key: _part(value, share) for key, value in own.items()}, settings)
+        for share in shares
+    ]
     done = parallel.map(_fit, jobs, n_jobs=n_jobs, backend=backend, progress=progress if n_jobs > 1 else "")
     for share, states in zip(shares, done, strict=True):
         for i, state in zip(share, states, strict=True):
             members[i].load_state_dict(state)
             members[i].eval()
     if broken := [i for i, net in enumerate(members) if not all(p.isfinite().all() for p in net.parameters())]:
-        raise FloatingPointError(f"the members {broken} of {n} diverged, the others learned; the usual cause is a "
-                                 "learning rate that is too high: try a tenth of it")
+        raise FloatingPointError(
+            f"the members {broken} of {n} diverged, the others learned; the usual cause is a "
+            "learning rate that is too high: try a tenth of it"
+        )
     return members
 
 
@@ -157,8 +178,9 @@ def _fit(members: Sequence[nn.Module], data: train.Data, own: dict[str, Any], se
     rates = _each(own["lr"], many.n)
     optimizer = _own_rates(settings.get("optimizer", train.adam), rates)
     settings = settings | {"lr": float(rates.max()), "optimizer": optimizer, "seed": _one_seed(own["seed"])}
-    for _ in train.Training(many, data, distilling(many, T=own["T"], alpha=own["alpha"], without=own["without"]),
-                            **settings):  # fmt: skip
+    for _ in train.Training(
+        many, data, distilling(many, T=own["T"], alpha=own["alpha"], without=own["without"]), **settings
+    ):
         pass
     many.give_back(members)
     return [member.state_dict() for member in members]
@@ -213,13 +235,20 @@ def _same_shape(members: Sequence[nn.Module]) -> None:
     first, *others = ([(type(m), str(getattr(m, "p", ""))) for m in net.modules()] for net in members)
     shapes = [[(name, v.shape, v.dtype, v.device) for name, v in net.state_dict().items()] for net in members]
     if odd := [i + 1 for i, other in enumerate(others) if other != first or shapes[i + 1] != shapes[0]]:
-        raise ValueError(f"members of one shape are trained at once; number {odd[0]} differs from number 0: "
-                         "train each shape by itself")
+        raise ValueError(
+            f"members of one shape are trained at once; number {odd[0]} differs from number 0: "
+            "train each shape by itself"
+        )
 
 
 def _begins_linear(net: nn.Module) -> bool:
-    return (isinstance(net, nn.Sequential) and len(net) > 2 and isinstance(net[0], nn.Flatten)
-            and isinstance(net[1], nn.Linear) and net[1].bias is not None)  # fmt: skip
+    return (
+        isinstance(net, nn.Sequential)
+        and len(net) > 2
+        and isinstance(net[0], nn.Flatten)
+        and isinstance(net[1], nn.Linear)
+        and net[1].bias is not None
+    )
 
 
 def _flat(name: str) -> str:

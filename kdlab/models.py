@@ -29,8 +29,15 @@ class MaxNormLinear(nn.Linear):
         return f"{super().extra_repr()}, max_norm={self.max_norm}"
 
 
-def mlp(hidden: Sequence[int] = (800, 800), *, n_in: int = 784, n_classes: int = 10,
-        dropout: tuple[float, float] = (0.0, 0.0), max_norm: float = math.inf, seed: int = 0) -> nn.Sequential:
+def mlp(
+    hidden: Sequence[int] = (800, 800),
+    *,
+    n_in: int = 784,
+    n_classes: int = 10,
+    dropout: tuple[float, float] = (0.0, 0.0),
+    max_norm: float = math.inf,
+    seed: int = 0,
+) -> nn.Sequential:
     """Fully connected rectified layers: (batch, …) images of n_in pixels → (batch, n_classes) logits.
 
     hidden: units of each hidden layer; the paper's nets are (1200, 1200), (800, 800), (300, 300) and (30, 30).
@@ -65,8 +72,12 @@ def convnet(channels: Sequence[int] = (16, 32), *, n_in: int = 1, n_classes: int
     with randomness.for_a_step(seed):
         layers: list[nn.Module] = []
         for n_out in channels:
-            layers += [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(),
-                       nn.MaxPool2d(2)]
+            layers += [
+                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
             n_in = n_out
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, n_classes))
 
@@ -94,8 +105,16 @@ class BiLSTM(nn.Module):
         return self.classifier(self.dropout(torch.cat([last[0], last[1]], dim=1)))
 
 
-def bilstm(width: int = 16, units: int = 100, *, n_words: int = 30_522, n_classes: int = 45, dropout: float = 0.0,
-           words: Tensor | None = None, seed: int = 0) -> BiLSTM:
+def bilstm(
+    width: int = 16,
+    units: int = 100,
+    *,
+    n_words: int = 30_522,
+    n_classes: int = 45,
+    dropout: float = 0.0,
+    words: Tensor | None = None,
+    seed: int = 0,
+) -> BiLSTM:
     """A BiLSTM drawn by `seed`: of `units` each way, over word vectors of `width` numbers.
 
     words: (n_words, width) word vectors to begin with, such as `text.narrow_words` makes of BERT's.

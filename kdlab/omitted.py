@@ -25,8 +25,9 @@ def by_errors(logits: Tensor, y: Tensor, classes: Sequence[int]) -> float:
     of the class.
     """
     if y.shape != logits.shape[:1]:
-        raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} must have the shapes (n, classes) "
-                         "and (n,)")
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and labels {tuple(y.shape)} must have the shapes (n, classes) and (n,)"
+        )
     margin, inside, outside = _turns(logits, classes)
     margin, order = margin.sort()
     gained = (inside == y).long() - (outside == y).long()  # by a case, once the shift exceeds its margin

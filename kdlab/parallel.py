@@ -12,8 +12,14 @@ ATTEMPTS = 3  # a worker that dies takes its job with it; the job is given to an
 _NOTHING = object()
 
 
-def map(function: Callable[..., Any], jobs: Iterable[tuple], *, n_jobs: int | None = None, backend: str = "loky",
-        progress: str = "") -> list[Any]:
+def map(
+    function: Callable[..., Any],
+    jobs: Iterable[tuple],
+    *,
+    n_jobs: int | None = None,
+    backend: str = "loky",
+    progress: str = "",
+) -> list[Any]:
     """[function(*job) for job in jobs], in order, side by side in `n_jobs` processes.
 
     n_jobs: default `worker_count()`; 1 means in this process.
@@ -41,8 +47,10 @@ def map(function: Callable[..., Any], jobs: Iterable[tuple], *, n_jobs: int | No
                 return results
             except _died() as error:
                 if attempt == ATTEMPTS - 1:
-                    raise RuntimeError(f"workers died {ATTEMPTS} times, most often of too little memory: {error}; "
-                                       "try fewer (n_jobs=1) or smaller jobs") from error
+                    raise RuntimeError(
+                        f"workers died {ATTEMPTS} times, most often of too little memory: {error}; "
+                        "try fewer (n_jobs=1) or smaller jobs"
+                    ) from error
     return results
 
 
@@ -91,16 +99,19 @@ def _register(backend: str) -> None:
 
             register_ray()
         elif backend != "loky":
-            raise ValueError(f"backend is 'loky', 'dask' or 'ray', got {backend!r}; threads would share torch's "
-                             "random state")  # fmt: skip
+            raise ValueError(
+                f"backend is 'loky', 'dask' or 'ray', got {backend!r}; threads would share torch's random state"
+            )
     except ImportError:
         wanted = {"dask": "dask distributed", "ray": "ray"}[backend]
         raise ModuleNotFoundError(f"backend {backend!r} is not installed here: pip install {wanted}") from None
     except ValueError as error:
         if backend != "dask":
             raise
-        raise ValueError("backend 'dask' wants an open client: from dask.distributed import Client; "
-                         f"client = Client() makes one of this machine ({error})") from None
+        raise ValueError(
+            "backend 'dask' wants an open client: from dask.distributed import Client; "
+            f"client = Client() makes one of this machine ({error})"
+        ) from None
 
 
 def _died() -> tuple[type[BaseException], ...]:

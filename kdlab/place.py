@@ -72,8 +72,9 @@ def _complete(copy: Path, carried: Path) -> str:
         for name in missing:
             shutil.copyfile(carried / name, copy / name)
     except OSError as error:
-        raise NoCourse(f"the course cannot be put into {copy}: {error.strerror or error}; stand in a folder that you "
-                       "may write to") from error  # fmt: skip
+        raise NoCourse(
+            f"the course cannot be put into {copy}: {error.strerror or error}; stand in a folder that you may write to"
+        ) from error
     said = [f"The course is in {copy}."]
     said += [f"{len(missing)} files were put there."] if missing else []
     said += [f"Kept as they are, though this version's differ: {', '.join(changed)}."] if changed else []

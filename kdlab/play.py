@@ -32,8 +32,13 @@ class Player:
 
     playing_now: "Player | None" = None  # one a process: two would halve each other's speed, unseen
 
-    def __init__(self, step: Callable[[], bool], draw: Callable[[Any], None], note: Callable[[], Any] = lambda: None,
-                 chunk: float = 0.15):  # fmt: skip
+    def __init__(
+        self,
+        step: Callable[[], bool],
+        draw: Callable[[Any], None],
+        note: Callable[[], Any] = lambda: None,
+        chunk: float = 0.15,
+    ):
         self._step, self._draw, self._note, self.chunk = step, draw, note, chunk
         self.error: Exception | None = None
         self.state = "paused"  # playing, paused, ended, error

@@ -18,10 +18,18 @@ STUDENT, TEACHER, ALONE, TRUE, OTHER = "#0072B2", "#D55E00", "#56B4E9", "#E69F00
 CYCLE = (STUDENT, TRUE, "#009E73", "#CC79A7", TEACHER, ALONE, "#000000")
 
 STYLE = {
-    "figure.dpi": 110, "font.size": 11, "axes.titlesize": 12, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
-    "grid.alpha": 0.25, "legend.frameon": False, "axes.prop_cycle": plt.cycler(color=CYCLE),
-}  # fmt: skip
+    "figure.dpi": 110,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "axes.prop_cycle": plt.cycler(color=CYCLE),
+}
 
 
 def softened(logits: Tensor, T: float, names: Sequence[str], label: int | None = None, ax: Axes | None = None) -> Axes:
@@ -30,18 +38,29 @@ def softened(logits: Tensor, T: float, names: Sequence[str], label: int | None =
     p = losses.softened(logits, T)
     colours = [TRUE if c == label else STUDENT for c in range(len(names))]
     ax.bar(range(len(names)), p.tolist(), color=colours)
-    ax.set(ylim=(0, 1), xticks=range(len(names)), xticklabels=names, ylabel="probability",
-           title=f"T = {T:g}: {metrics.entropy(p):.2f} bits")
+    ax.set(
+        ylim=(0, 1),
+        xticks=range(len(names)),
+        xticklabels=names,
+        ylabel="probability",
+        title=f"T = {T:g}: {metrics.entropy(p):.2f} bits",
+    )
     ax.grid(axis="x", visible=False)
     return ax
 
 
-def temperatures(image: Tensor, logits: Tensor, names: Sequence[str], label: int | None = None,
-                 Ts: Sequence[float] = (1, 4, 20)) -> np.ndarray:
+def temperatures(
+    image: Tensor, logits: Tensor, names: Sequence[str], label: int | None = None, Ts: Sequence[float] = (1, 4, 20)
+) -> np.ndarray:
     """An image beside its soft targets at each temperature of Ts. image: (1, height, width); logits: (classes,)."""
     with _styled():
-        _, axes = plt.subplots(1, 1 + len(Ts), figsize=(2 + 2.9 * len(Ts), 2.5), layout="constrained",
-                               gridspec_kw={"width_ratios": [0.8] + [1.2] * len(Ts)})
+        _, axes = plt.subplots(
+            1,
+            1 + len(Ts),
+            figsize=(2 + 2.9 * len(Ts), 2.5),
+            layout="constrained",
+            gridspec_kw={"width_ratios": [0.8] + [1.2] * len(Ts)},
+        )
     digit(image, ax=axes[0])
     for ax, T in zip(axes[1:], Ts, strict=True):
         softened(logits, T, names, label, ax=ax)
@@ -63,8 +82,13 @@ def digits(images: Tensor, captions: Sequence[str] = (), columns: int = 10) -> n
     """Images in rows, each under its caption. images: (n, 1, height, width). Returns the Axes of all cells."""
     rows = -(-len(images) // columns)
     with _styled():
-        _, axes = plt.subplots(rows, columns, figsize=(1.05 * columns, (1.35 if captions else 1.1) * rows),
-                               squeeze=False, layout="constrained")
+        _, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=(1.05 * columns, (1.35 if captions else 1.1) * rows),
+            squeeze=False,
+            layout="constrained",
+        )
     for ax in axes.flat:
         ax.axis("off")
     for i, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
@@ -72,8 +96,9 @@ def digits(images: Tensor, captions: Sequence[str] = (), columns: int = 10) -> n
     return axes
 
 
-def learning(x: Sequence[float], runs: Mapping[str, Sequence[Sequence[float]]], xlabel: str, ylabel: str,
-             ax: Axes | None = None) -> Axes:
+def learning(
+    x: Sequence[float], runs: Mapping[str, Sequence[Sequence[float]]], xlabel: str, ylabel: str, ax: Axes | None = None
+) -> Axes:
     """Curves over x by name: a line through the mean of its runs (seeds), a band from the least to the greatest."""
     ax = _axes(ax, 6.5, 3.4)
     for colour, (name, values) in zip((ALONE, STUDENT, *CYCLE[1:]), runs.items(), strict=False):
@@ -86,8 +111,13 @@ def learning(x: Sequence[float], runs: Mapping[str, Sequence[Sequence[float]]], 
     return ax
 
 
-def outcomes(values: Mapping[str, Sequence[float]], xlabel: str, near: bool = False,
-             colours: Sequence[str] = (ALONE, STUDENT, TEACHER, *CYCLE[2:]), ax: Axes | None = None) -> Axes:
+def outcomes(
+    values: Mapping[str, Sequence[float]],
+    xlabel: str,
+    near: bool = False,
+    colours: Sequence[str] = (ALONE, STUDENT, TEACHER, *CYCLE[2:]),
+    ax: Axes | None = None,
+) -> Axes:
     """A row per name: a dot per seed, a bar to their mean, and the mean in figures. near: not from 0 on."""
     ax = _axes(ax, 6.5, 0.6 + 0.55 * len(values))
     for row, (colour, each) in enumerate(zip(itertools.cycle(colours), values.values(), strict=False)):
@@ -111,8 +141,15 @@ def spectrogram(energies: Tensor, words: Sequence[tuple[str, int, int]], ax: Axe
     ax = _axes(ax, 8.5, 2.6)
     picture = energies.cpu().T
     low, high = np.quantile(picture, [0.05, 0.995])
-    ax.imshow(picture, cmap="gray_r", origin="lower", aspect="auto", vmin=low, vmax=high,
-              extent=(0, len(energies) / 100, 0, len(picture)))  # fmt: skip
+    ax.imshow(
+        picture,
+        cmap="gray_r",
+        origin="lower",
+        aspect="auto",
+        vmin=low,
+        vmax=high,
+        extent=(0, len(energies) / 100, 0, len(picture)),
+    )
     for name, begin, end in words:
         ax.axvspan(begin / 100, end / 100, ymin=1.01, ymax=1.11, color=STUDENT, alpha=0.25, clip_on=False)
         ax.text((begin + end) / 200, len(picture) * 1.06, name, ha="center", va="center", fontsize=10)
@@ -121,8 +158,17 @@ def spectrogram(energies: Tensor, words: Sequence[tuple[str, int, int]], ax: Axe
     return ax
 
 
-def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, *, log_x: bool = False,
-          log_y: bool = False, mark: float | Sequence[float] = (), ax: Axes | None = None) -> Axes:
+def lines(
+    x: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    mark: float | Sequence[float] = (),
+    ax: Axes | None = None,
+) -> Axes:
     """One line per name over x. mark: where on x to draw a dotted line, or several."""
     ax = _axes(ax, 6.5, 3.4)
     for name, values in series.items():
@@ -139,14 +185,24 @@ def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str
     return ax
 
 
-def bars(series: Mapping[str, Sequence[float]], names: Sequence[str], ylabel: str, colours: Sequence[str] = CYCLE,
-         ax: Axes | None = None) -> Axes:
+def bars(
+    series: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    ylabel: str,
+    colours: Sequence[str] = CYCLE,
+    ax: Axes | None = None,
+) -> Axes:
     """Groups of bars: one group per class of `names`, in it one bar per series, in the series' colour."""
     ax = _axes(ax, 6.5, 3)
     width = 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
-        ax.bar(np.arange(len(names)) + (i - (len(series) - 1) / 2) * width, values, width, label=name,
-               color=colours[i % len(colours)])
+        ax.bar(
+            np.arange(len(names)) + (i - (len(series) - 1) / 2) * width,
+            values,
+            width,
+            label=name,
+            color=colours[i % len(colours)],
+        )
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set(xticks=range(len(names)), xticklabels=names, ylabel=ylabel)
     ax.grid(axis="x", visible=False)
@@ -163,16 +219,37 @@ def matrix(values: Tensor, names: Sequence[str], xlabel: str, ylabel: str, ax: A
     middle = np.nanmax(table) / 2
     for (i, j), value in np.ndenumerate(table):
         if i != j:
-            ax.text(j, i, f"{100 * value:.1f}", ha="center", va="center", fontsize=9,
-                    color="white" if value < middle else "black")
-    ax.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names, xlabel=xlabel,
-           ylabel=ylabel)
+            ax.text(
+                j,
+                i,
+                f"{100 * value:.1f}",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if value < middle else "black",
+            )
+    ax.set(
+        xticks=range(len(names)),
+        xticklabels=names,
+        yticks=range(len(names)),
+        yticklabels=names,
+        xlabel=xlabel,
+        ylabel=ylabel,
+    )
     ax.grid(visible=False)
     return ax
 
 
-def heat(values: Sequence[Sequence[float]], rows: Sequence, columns: Sequence, ylabel: str, xlabel: str,
-         mark: Sequence[int] = (), by_row: bool = True, ax: Axes | None = None) -> Axes:
+def heat(
+    values: Sequence[Sequence[float]],
+    rows: Sequence,
+    columns: Sequence,
+    ylabel: str,
+    xlabel: str,
+    mark: Sequence[int] = (),
+    by_row: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
     """A table as colours with its figures; NaN stays empty. mark: the column to frame in each row.
 
     by_row: each row has its own colours, from its least (light) to its greatest (dark).
@@ -185,18 +262,32 @@ def heat(values: Sequence[Sequence[float]], rows: Sequence, columns: Sequence, y
     ax.imshow(shade, cmap="cividis_r", aspect="auto")
     for (i, j), value in np.ndenumerate(table):
         if np.isfinite(value):
-            ax.text(j, i, f"{value:.3g}" if value < 1000 else f"{value:.0f}", ha="center", va="center", fontsize=9,
-                    color="white" if shade[i, j] > 0.5 else "black")
+            ax.text(
+                j,
+                i,
+                f"{value:.3g}" if value < 1000 else f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if shade[i, j] > 0.5 else "black",
+            )
     for i, j in enumerate(mark):
         ax.add_patch(plt.Rectangle((j - 0.47, i - 0.45), 0.94, 0.9, fill=False, edgecolor=TEACHER, linewidth=2.5))
-    ax.set(xticks=range(len(columns)), xticklabels=columns, yticks=range(len(rows)), yticklabels=rows, xlabel=xlabel,
-           ylabel=ylabel)
+    ax.set(
+        xticks=range(len(columns)),
+        xticklabels=columns,
+        yticks=range(len(rows)),
+        yticklabels=rows,
+        xlabel=xlabel,
+        ylabel=ylabel,
+    )
     ax.grid(visible=False)
     return ax
 
 
-def signed(values: Mapping[tuple[str, str], tuple[float, float]], names: Sequence[str], label: str = "",
-           ax: Axes | None = None) -> Axes:  # fmt: skip
+def signed(
+    values: Mapping[tuple[str, str], tuple[float, float]], names: Sequence[str], label: str = "", ax: Axes | None = None
+) -> Axes:
     """A number and its standard error for each pair of names, as colours from 0 to either side; bold where it is
     further from 0 than two errors."""
     ax = _axes(ax, 1.9 + 1.05 * len(names), 1.2 + 0.75 * len(names))
@@ -204,19 +295,33 @@ def signed(values: Mapping[tuple[str, str], tuple[float, float]], names: Sequenc
     for (a, b), (value, error) in values.items():
         i, j = sorted((names.index(a), names.index(b)), reverse=True)
         table[i, j] = value
-        ax.text(j, i, f"{value:+.1f}\n± {error:.1f}", ha="center", va="center", fontsize=9,
-                fontweight="bold" if abs(value) > 2 * error else "normal")
+        ax.text(
+            j,
+            i,
+            f"{value:+.1f}\n± {error:.1f}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            fontweight="bold" if abs(value) > 2 * error else "normal",
+        )
     most = np.nanmax(np.abs(table)) * 2 or 1  # so that black figures are read on every colour
-    drawn = ax.imshow(table[1:, :-1], cmap="PuOr", vmin=-most, vmax=most, aspect="auto",
-                      extent=(-0.5, len(names) - 1.5, len(names) - 0.5, 0.5))  # fmt: skip
+    drawn = ax.imshow(
+        table[1:, :-1],
+        cmap="PuOr",
+        vmin=-most,
+        vmax=most,
+        aspect="auto",
+        extent=(-0.5, len(names) - 1.5, len(names) - 0.5, 0.5),
+    )
     ax.figure.colorbar(drawn, ax=ax, label=label)
     ax.set(xticks=range(len(names) - 1), xticklabels=names[:-1], yticks=range(1, len(names)), yticklabels=names[1:])
     ax.grid(visible=False)
     return ax
 
 
-def tradeoff(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str, room: float = 0.15,
-             ax: Axes | None = None) -> Axes:
+def tradeoff(
+    points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str, room: float = 0.15, ax: Axes | None = None
+) -> Axes:
     """Name → (cost, score) as dots on a logarithmic axis of costs. A line joins the front: those that no other beats
     in one without losing in the other. room: left free at either side for long names, as a share of the width."""
     ax = _axes(ax, 6.5, 3.8)
@@ -241,8 +346,15 @@ def _name(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in dots]
     for name, point in points.items():
         for x, y in places:
-            said = ax.annotate(name, point, xytext=(x, y), textcoords="offset points", fontsize=9, va="top",
-                               ha="left" if x > 0 else "right")  # fmt: skip
+            said = ax.annotate(
+                name,
+                point,
+                xytext=(x, y),
+                textcoords="offset points",
+                fontsize=9,
+                va="top",
+                ha="left" if x > 0 else "right",
+            )
             box = said.get_window_extent(ax.figure.canvas.get_renderer())
             if not any(box.overlaps(other) for other in taken):
                 break

@@ -1,9 +1,9 @@
 """Pre-training: a BERT learns words from their neighbours before it is told of any task.
 
-    net = text.untrained(layers=2, width=128, initializer_range=0.09, attn_implementation="eager")
-    learner = pretrain.MaskedWords(net, x)
-    train.fit(learner, (x,), pretrain.guessing(learner), epochs=1, lr=2e-3)   # `net` has learned
-    classifier = text.classifier(net, n_classes=26)                           # for any task
+net = text.untrained(layers=2, width=128, initializer_range=0.09, attn_implementation="eager")
+learner = pretrain.MaskedWords(net, x)
+train.fit(learner, (x,), pretrain.guessing(learner), epochs=1, lr=2e-3)   # `net` has learned
+classifier = text.classifier(net, n_classes=26)                           # for any task
 """
 
 import copy
@@ -28,8 +28,9 @@ def vocabulary(x: Tensor, least: int = 1) -> Tensor:
     return found
 
 
-def masked(x: Tensor, words: Tensor, share: float = 0.15,
-           generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+def masked(
+    x: Tensor, words: Tensor, share: float = 0.15, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """(inputs, targets), both as x: the texts with words hidden; and the words to guess, NOT_ASKED everywhere else.
 
     x: (n, length) token numbers. words: (k,) those that may be asked for. A `share` of their places is chosen, each by
@@ -82,8 +83,9 @@ class MaskedWords(nn.Module):
         inputs, lengths, found = vectors[: x.numel()].view(*x.shape, -1), text.lengths(x), []
         for part in lengths.argsort(stable=True).split(self.net.group or len(x)):
             cut = slice(int(lengths[part].max()))  # beyond it all of them are padding
-            hidden = self.net.model.base_model(inputs_embeds=inputs[part, cut],
-                                               attention_mask=x[part, cut].ne(text.PAD).long()).last_hidden_state
+            hidden = self.net.model.base_model(
+                inputs_embeds=inputs[part, cut], attention_mask=x[part, cut].ne(text.PAD).long()
+            ).last_hidden_state
             found.append((numbers[part, cut][where[part, cut]], hidden[where[part, cut]]))
         places, hidden = map(torch.cat, zip(*found, strict=True))
         return F.linear(self.head(hidden[places.argsort()]), vectors[x.numel() :], self.bias)

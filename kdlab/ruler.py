@@ -12,15 +12,28 @@ from torch import Tensor, nn
 from kdlab import disk, machine, metrics, place, text
 
 TOKENS = 16  # of the texts that are timed: about the mean of the glosses, so nothing is padded
-COLUMNS = {"parameters": ("parameters, M", 1e-6, 1), "nonzero": ("not zero, M", 1e-6, 1),
-           "bytes": ("on disk, MB", 1e-6, 1), "multiply_adds": ("multiply-adds, M", 1e-6, 0),
-           "ms_1": ("1 text, ms", 1, 1), "ms_32": ("32 texts, ms", 1, 0),
-           "memory": ("memory, MB", 1e-6, 1)}  # fmt: skip
+COLUMNS = {
+    "parameters": ("parameters, M", 1e-6, 1),
+    "nonzero": ("not zero, M", 1e-6, 1),
+    "bytes": ("on disk, MB", 1e-6, 1),
+    "multiply_adds": ("multiply-adds, M", 1e-6, 0),
+    "ms_1": ("1 text, ms", 1, 1),
+    "ms_32": ("32 texts, ms", 1, 0),
+    "memory": ("memory, MB", 1e-6, 1),
+}
 PLUS_MINUS = "±: the standard error of the score, from its test texts and its seeds."
 
 
-def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, threads: int | None = None,
-            scores: Sequence[float] | None = None, reference: dict[str, Any] | None = None) -> dict[str, Any]:
+def measure(
+    name: str,
+    net: nn.Module,
+    task: text.Task,
+    *,
+    repeats: int = 20,
+    threads: int | None = None,
+    scores: Sequence[float] | None = None,
+    reference: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """A row: what `net` costs, each thing by itself, and the per cent of the test texts that it gets right.
 
     net: (batch, tokens) token numbers → logits. scores: on these test texts, where they are known, of one net or of
@@ -32,12 +45,21 @@ def measure(name: str, net: nn.Module, task: text.Task, *, repeats: int = 20, th
     times = [metrics.latency(net, x, repeats=repeats, threads=threads) for x in (one, many)]
     if scores is None:
         scores = [metrics.accuracy(metrics.logits(net, task.x_test, 64), task.y_test)[0]]
-    return {"name": name, "parameters": metrics.parameters(net), "nonzero": metrics.nonzero(net),
-            "bytes": metrics.disk_bytes(net), "multiply_adds": metrics.multiply_adds(net, one),
-            "ms_1": times[0].median, "ms_32": times[1].median, "memory": metrics.memory(net, many),
-            "scores": [float(score) for score in scores], "n_test": len(task.y_test),
-            "threads": times[0].threads, **({"reference": as_reference(reference)} if reference else {}),
-            **(net.costs() if hasattr(net, "costs") else {})}  # fmt: skip
+    return {
+        "name": name,
+        "parameters": metrics.parameters(net),
+        "nonzero": metrics.nonzero(net),
+        "bytes": metrics.disk_bytes(net),
+        "multiply_adds": metrics.multiply_adds(net, one),
+        "ms_1": times[0].median,
+        "ms_32": times[1].median,
+        "memory": metrics.memory(net, many),
+        "scores": [float(score) for score in scores],
+        "n_test": len(task.y_test),
+        "threads": times[0].threads,
+        **({"reference": as_reference(reference)} if reference else {}),
+        **(net.costs() if hasattr(net, "costs") else {}),
+    }
 
 
 def as_reference(row: dict[str, Any]) -> dict[str, Any]:
@@ -97,10 +119,12 @@ class Table:
         self.rows, first = rows, rows[0]
         for row in rows:
             if "reference" not in row and row["n_test"] != first["n_test"]:
-                raise ValueError(f"rows of one table are scored on the same test texts: {row['name']!r} has "
-                                 f"{row['n_test']:,} of them, {first['name']!r} {first['n_test']:,}. Measure both with "
-                                 f"one n_test, or give ruler.measure the row of {first['name']!r} on those "
-                                 f"{row['n_test']:,} texts: reference=row")
+                raise ValueError(
+                    f"rows of one table are scored on the same test texts: {row['name']!r} has "
+                    f"{row['n_test']:,} of them, {first['name']!r} {first['n_test']:,}. Measure both with "
+                    f"one n_test, or give ruler.measure the row of {first['name']!r} on those "
+                    f"{row['n_test']:,} texts: reference=row"
+                )
         self.references = [row.get("reference") or as_reference(first) for row in rows]
 
     def cells(self) -> list[list[str]]:
@@ -108,8 +132,10 @@ class Table:
         names = " or ".join(dict.fromkeys(each["name"] for each in self.references))
         lines = [["", *(title for title, _, _ in COLUMNS.values()), "right, %", f"beside {names}, points", "seeds"]]
         for row, reference in zip(self.rows, self.references, strict=True):
-            costs = ["–" if row[key] is None else f"{row[key] * unit:,.{digits}f}{self._share(row, key)}"
-                     for key, (_, unit, digits) in COLUMNS.items()]  # fmt: skip
+            costs = [
+                "–" if row[key] is None else f"{row[key] * unit:,.{digits}f}{self._share(row, key)}"
+                for key, (_, unit, digits) in COLUMNS.items()
+            ]
             texts = "" if row["n_test"] == self.rows[0]["n_test"] else f" ({row['n_test']:,} texts)"
             lines.append([row["name"], *costs, score(row) + texts, _beside(row, reference), str(len(row["scores"]))])
         return lines
@@ -121,16 +147,22 @@ class Table:
     def _repr_html_(self) -> str:
         head, *lines = self.cells()
         body = "".join(_html(line, "td") for line in lines)
-        return (f"<table><thead>{_html(head, 'th')}</thead><tbody>{body}</tbody></table>"
-                f"<small>Operations of one text of {TOKENS} tokens; memory for 32 of them, beside the weights; below "
-                f"each number its share of the first row's; {self.rows[0]['threads']} thread(s). {PLUS_MINUS}</small>")
+        return (
+            f"<table><thead>{_html(head, 'th')}</thead><tbody>{body}</tbody></table>"
+            f"<small>Operations of one text of {TOKENS} tokens; memory for 32 of them, beside the weights; below "
+            f"each number its share of the first row's; {self.rows[0]['threads']} thread(s). {PLUS_MINUS}</small>"
+        )
 
     def __repr__(self) -> str:
         lines = self.cells()
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        return "\n".join("  ".join(cell.rjust(width) if i else cell.ljust(width)
-                                   for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
-                         for line in lines)  # fmt: skip
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if i else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in lines
+        )
 
 
 def _html(line: list[str], tag: str) -> str:
@@ -139,8 +171,9 @@ def _html(line: list[str], tag: str) -> str:
     name, *cells = line
     split = (", ", ",<br>") if tag == "th" else (" (", "<br><small style='color:#777'>")
     cells = [cell.replace(*split).replace(")", "</small>") for cell in cells]
-    right = "".join(f"<{tag} style='text-align:right; white-space:nowrap; padding:4px 7px'>{cell}</{tag}>"
-                    for cell in cells)  # fmt: skip
+    right = "".join(
+        f"<{tag} style='text-align:right; white-space:nowrap; padding:4px 7px'>{cell}</{tag}>" for cell in cells
+    )
     return f"<tr><{tag} style='text-align:left; white-space:normal; padding:4px 7px'>{name}</{tag}>{right}</tr>"
 
 

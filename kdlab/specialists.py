@@ -45,16 +45,20 @@ def clusters(logits: Tensor, n: int, size: int, seed: int = 0) -> list[list[int]
 
     n_classes = logits.shape[1]
     if not 2 <= size < n_classes:
-        raise ValueError(f"a specialist of {size} of {n_classes} classes makes no sense: with one it has nothing to "
-                         "tell apart, with all it is a generalist")
+        raise ValueError(
+            f"a specialist of {size} of {n_classes} classes makes no sense: with one it has nothing to "
+            "tell apart, with all it is a generalist"
+        )
     if not 1 <= n <= n_classes:
         raise ValueError(f"from 1 to {n_classes} clusters can be made of {n_classes} classes, got n = {n}")
     columns = covariance(logits).cpu().numpy()
     with threadpool_limits(machine.thread_count()):  # a busy machine's threads wait for one another: 100 times slower
         found = MiniBatchKMeans(n, random_state=seed, n_init=20, max_no_improvement=None).fit(columns)
     if empty := sorted(set(range(n)) - set(found.labels_.tolist())):
-        raise ValueError(f"cluster {empty[0]} of {n} is empty: the generalist's predictions fall into fewer groups; "
-                         "ask for fewer specialists, or train the generalist further")
+        raise ValueError(
+            f"cluster {empty[0]} of {n} is empty: the generalist's predictions fall into fewer groups; "
+            "ask for fewer specialists, or train the generalist further"
+        )
     together = torch.from_numpy(found.cluster_centers_)
     return [sorted(row.topk(size).indices.tolist()) for row in together]
 
@@ -113,8 +117,19 @@ def correction(y: Tensor, own: Sequence[int]) -> float:
     return math.log((1 - share) / share)
 
 
-def learn(net: nn.Module, x: Tensor, y: Tensor, own: Sequence[int], *, epochs: int, pixels: int = 0, seed: int = 0,
-          generalist: nn.Module | None = None, n_classes: int | None = None, **settings) -> list[dict[str, float]]:
+def learn(
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    own: Sequence[int],
+    *,
+    epochs: int,
+    pixels: int = 0,
+    seed: int = 0,
+    generalist: nn.Module | None = None,
+    n_classes: int | None = None,
+    **settings,
+) -> list[dict[str, float]]:
     """Train a specialist in place; returns `train.fit`'s history.
 
     epochs: how often it sees each of its own cases, beside as many others. pixels: images are moved by up to so many.
@@ -165,8 +180,14 @@ def ask(nets: Sequence[nn.Module], x: Tensor, awake: Tensor, dustbins: Sequence[
     return said
 
 
-def answer(generalist: nn.Module, nets: Sequence[nn.Module], clusters: Clusters, x: Tensor,
-           dustbins: Sequence[float] | None = None, **settings) -> Tensor:
+def answer(
+    generalist: nn.Module,
+    nets: Sequence[nn.Module],
+    clusters: Clusters,
+    x: Tensor,
+    dustbins: Sequence[float] | None = None,
+    **settings,
+) -> Tensor:
     """log q (images, classes) for the images x, from the nets themselves: the generalist, those it wakes, eq. 5.
 
     settings: as for `joint.solve`.
@@ -182,13 +203,17 @@ def answer(generalist: nn.Module, nets: Sequence[nn.Module], clusters: Clusters,
 def _inside(y: Tensor, own: Sequence[int]) -> Tensor:
     inside = torch.isin(y, torch.tensor(list(own), device=y.device))
     if inside.all() or not inside.any():
-        raise ValueError(f"{int(inside.sum())} of the {len(y)} cases are of the specialist's classes "
-                         f"{list(own)[:5]} …; it learns from some that are and some that are not")
+        raise ValueError(
+            f"{int(inside.sum())} of the {len(y)} cases are of the specialist's classes "
+            f"{list(own)[:5]} …; it learns from some that are and some that are not"
+        )
     return inside
 
 
 def _rest(own: Sequence[int], n_classes: int) -> list[int]:
     if len(set(own)) != len(own) or not 2 <= len(own) < n_classes or not all(0 <= c < n_classes for c in own):
-        raise ValueError(f"a specialist has from 2 to {n_classes - 1} different classes of the {n_classes}, "
-                         f"got {list(own)}: with one it has nothing to tell apart, with all it is a generalist")
+        raise ValueError(
+            f"a specialist has from 2 to {n_classes - 1} different classes of the {n_classes}, "
+            f"got {list(own)}: with one it has nothing to tell apart, with all it is a generalist"
+        )
     return [c for c in range(n_classes) if c not in set(own)]

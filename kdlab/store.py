@@ -187,8 +187,11 @@ def forget(name: str, settings: dict | None = None) -> int:
 
 def unfinished(name: str = "*", key: str = "*") -> list[Path]:
     """List what interrupted trainings have kept to go on from, as `checkpoint` names it."""
-    return [path for path in sorted(folder().glob(f"{name}.{key}.checkpoint"))
-            if re.fullmatch(r"[\w-]+\.[0-9a-f]{16}\.checkpoint", path.name)]  # fmt: skip
+    return [
+        path
+        for path in sorted(folder().glob(f"{name}.{key}.checkpoint"))
+        if re.fullmatch(r"[\w-]+\.[0-9a-f]{16}\.checkpoint", path.name)
+    ]
 
 
 def _entry_paths(name: str, key: str = "*") -> list[Path]:

@@ -1,8 +1,8 @@
 """BERT and the texts it reads: words as numbers, a net pretrained elsewhere. Only this module knows transformers.
 
-    task = text.read("glosses", n_train=20_000)     # token numbers and labels
-    net = text.pretrained(n_classes=45)             # MiniLM, with a classifier that has learned nothing yet
-    metrics.logits(net, task.x_test)
+task = text.read("glosses", n_train=20_000)     # token numbers and labels
+net = text.pretrained(n_classes=45)             # MiniLM, with a classifier that has learned nothing yet
+metrics.logits(net, task.x_test)
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class Bert(nn.Module):
             return self._logits(x)
         n = lengths(x, self._pad)
         order = n.argsort(stable=True)
-        parts = [self._logits(x[part, :int(n[part].max())]) for part in order.split(self.group)]
+        parts = [self._logits(x[part, : int(n[part].max())]) for part in order.split(self.group)]
         return torch.cat(parts)[order.argsort()]
 
     def _logits(self, x: Tensor) -> Tensor:
@@ -71,8 +71,16 @@ def lengths(x: Tensor, pad: int = PAD) -> Tensor:
     return x.ne(pad).sum(dim=1).clamp(min=1)
 
 
-def read(name: str = "glosses", n_train: int | None = None, n_dev: int | None = None, n_test: int | None = None, *,
-         tokens: str = MINILM, longest: int = LONGEST, seed: int = 0) -> Task:
+def read(
+    name: str = "glosses",
+    n_train: int | None = None,
+    n_dev: int | None = None,
+    n_test: int | None = None,
+    *,
+    tokens: str = MINILM,
+    longest: int = LONGEST,
+    seed: int = 0,
+) -> Task:
     """The texts `name` (glosses or sst2) as token numbers, on `machine.device()`.
 
     n_train, n_dev, n_test: how many of each, drawn by `seed`, each class in its share; None takes all there are.
@@ -139,15 +147,22 @@ def pretrained(name: str = MINILM, n_classes: int = 45, *, seed: int = 0) -> Ber
         return Bert(make(where, num_labels=n_classes)).to(machine.device()).eval()
 
 
-def untrained(n_classes: int = 45, *, layers: int = 2, width: int = 128, heads: int = 2, seed: int = 0,
-              **settings) -> Bert:
+def untrained(
+    n_classes: int = 45, *, layers: int = 2, width: int = 128, heads: int = 2, seed: int = 0, **settings
+) -> Bert:
     """A BERT of any size whose weights are drawn by `seed`; its words are those of MINILM's tokenizer.
 
     settings: of transformers' BertConfig, such as intermediate_size (default 4 · width).
     """
     with _loading(MINILM) as (transformers, where), randomness.for_a_while(seed):
-        own = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "num_labels": n_classes,
-               "intermediate_size": 4 * width, "vocab_size": transformers.AutoConfig.from_pretrained(where).vocab_size}
+        own = {
+            "hidden_size": width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_labels": n_classes,
+            "intermediate_size": 4 * width,
+            "vocab_size": transformers.AutoConfig.from_pretrained(where).vocab_size,
+        }
         config = transformers.BertConfig(**own | settings)
         return Bert(transformers.BertForSequenceClassification(config)).to(machine.device()).eval()
 
@@ -179,8 +194,9 @@ def narrow_words(net: Bert, width: int) -> Tensor:
     return (narrow / narrow.std()).float()
 
 
-def varied(x: Tensor, copies: int = 1, *, mask: float = 0.1, swap: float = 0.1, ngram: float = 0.25,
-           seed: int = 0) -> Tensor:
+def varied(
+    x: Tensor, copies: int = 1, *, mask: float = 0.1, swap: float = 0.1, ngram: float = 0.25, seed: int = 0
+) -> Tensor:
     """Unlabelled texts made of x (n, length): (copies · n, length) token numbers, for a teacher to answer.
 
     Of the words a share `mask` becomes [MASK], which hides them, and a share `swap` another word, drawn as often as it
@@ -189,8 +205,9 @@ def varied(x: Tensor, copies: int = 1, *, mask: float = 0.1, swap: float = 0.1, 
     Tang et al. 2019, arXiv:1903.12136, section 4, where the other word is of the same part of speech.
     """
     if min(mask, swap, ngram) < 0 or mask + swap > 1 or ngram > 1:
-        raise ValueError(f"mask, swap and ngram are shares in [0, 1], mask and swap together too, got {mask}, {swap}, "
-                         f"{ngram}")
+        raise ValueError(
+            f"mask, swap and ngram are shares in [0, 1], mask and swap together too, got {mask}, {swap}, {ngram}"
+        )
     rng = torch.Generator().manual_seed(seed)
     x = x.cpu().repeat(copies, 1)
     word = (x != PAD) & (x != CLS) & (x != SEP)
@@ -227,8 +244,10 @@ def _loading(name: str) -> Iterator[tuple[Any, str]]:
         yield transformers, _place(name)
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise OSError(f"no net {name!r} is here, and none came from the Hugging Face hub ({reason}); without a network "
-                      f"use {MINILM!r}, or a folder with config.json, tokenizer.json and model.safetensors") from error
+        raise OSError(
+            f"no net {name!r} is here, and none came from the Hugging Face hub ({reason}); without a network "
+            f"use {MINILM!r}, or a folder with config.json, tokenizer.json and model.safetensors"
+        ) from error
     finally:
         transformers.logging.set_verbosity(before[0])
         if before[1]:

@@ -1,9 +1,9 @@
 """The one training loop: an iterator of steps. A method is its objective.
 
-    for step in Training(student, (x, y), objective, epochs=5, lr=1e-3):   # watch it, stop it, go on later
-        print(step.number, step.terms["kd"])
+for step in Training(student, (x, y), objective, epochs=5, lr=1e-3):   # watch it, stop it, go on later
+    print(step.number, step.terms["kd"])
 
-    fit(student, (x, y), objective, epochs=5, lr=1e-3)                     # or just run it to the end
+fit(student, (x, y), objective, epochs=5, lr=1e-3)                     # or just run it to the end
 """
 
 import contextlib
@@ -88,9 +88,19 @@ class Training:
     fresh Training of the same settings, and the rest of the steps give the same weights as well.
     """
 
-    def __init__(self, model: nn.Module, data: Data, objective: Objective, *, epochs: int, lr: float,
-                 batch_size: int = 128, seed: int | Sequence[int] = 0, schedule: Callable[[float], float] = cosine,
-                 optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = adam):
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        objective: Objective,
+        *,
+        epochs: int,
+        lr: float,
+        batch_size: int = 128,
+        seed: int | Sequence[int] = 0,
+        schedule: Callable[[float], float] = cosine,
+        optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = adam,
+    ):
         _check(model, data, epochs, lr, batch_size)
         epochs, lr, batch_size, seed = int(epochs), float(lr), int(batch_size), _seeds(seed)
         self.model, self.data, self.objective = model, tuple(data), objective
@@ -150,8 +160,13 @@ class Training:
         """All that `resume` needs: weights, the optimizer's memory and the number of the step to come, copied."""
         copies = {name: value.clone() for name, value in self.model.state_dict().items()}
         memory = copy.deepcopy(self.optimizer.state_dict())
-        return {"model": copies, "optimizer": memory, "learns": self._learns(), "number": self.number,
-                "settings": self.settings()}  # fmt: skip
+        return {
+            "model": copies,
+            "optimizer": memory,
+            "learns": self._learns(),
+            "number": self.number,
+            "settings": self.settings(),
+        }
 
     def resume(self, state: dict) -> "Training":
         """Go on from `state`. Raises ValueError, before anything changes, where it is of another training or model.
@@ -167,8 +182,10 @@ class Training:
             told = "; ".join(f"{key}: {there.get(key)} then, {here.get(key)} now" for key in parted)
             raise ValueError(f"this training is not the one that was left ({told}); resume with the same settings")
         if parted := checkpoints.differing(self.model.state_dict(), state["model"]) or self._misremembered(state):
-            raise ValueError(f"this model is not the one that was left ({'; '.join(parted[:3])}); nothing was changed: "
-                             "build the model as it was then, or keep this training elsewhere")
+            raise ValueError(
+                f"this model is not the one that was left ({'; '.join(parted[:3])}); nothing was changed: "
+                "build the model as it was then, or keep this training elsewhere"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.number = state["number"]
@@ -194,14 +211,28 @@ class Training:
 
     def settings(self) -> dict:
         """What makes this training itself, as plain values: the numbers, the optimizer, the schedule, a data digest."""
-        own = {key: value for key, value in self.optimizer.defaults.items() if key not in ("lr", *HOW)
-               and value and isinstance(value, bool | int | float | tuple)}  # fmt: skip
-        return {**self._begun_with, "schedule": [float(self.schedule(i / 8)) for i in range(9)],
-                "optimizer": f"{type(self.optimizer).__name__} {own}", "data": digest(self.data)}
+        own = {
+            key: value
+            for key, value in self.optimizer.defaults.items()
+            if key not in ("lr", *HOW) and value and isinstance(value, bool | int | float | tuple)
+        }
+        return {
+            **self._begun_with,
+            "schedule": [float(self.schedule(i / 8)) for i in range(9)],
+            "optimizer": f"{type(self.optimizer).__name__} {own}",
+            "data": digest(self.data),
+        }
 
 
-def fit(model: nn.Module, data: Data, objective: Objective, *, progress: str = "",
-        checkpoint: Path | str | None = None, **settings) -> list[dict[str, float]]:
+def fit(
+    model: nn.Module,
+    data: Data,
+    objective: Objective,
+    *,
+    progress: str = "",
+    checkpoint: Path | str | None = None,
+    **settings,
+) -> list[dict[str, float]]:
     """Run a `Training` to its end; return one row of mean terms per epoch, {"epoch": 0, "ce": …, "kd": …}.
 
     progress: a name to show beside a progress bar; no name, no bar. settings: as for `Training`.
@@ -252,8 +283,10 @@ def _plain(value: Any) -> Any:
 def _total(terms: dict[str, Tensor]) -> Tensor:
     if not isinstance(terms, dict) or not terms or "epoch" in terms:
         came = f"the names {list(terms)}" if isinstance(terms, dict) else type(terms).__name__
-        raise TypeError(f'an objective returns its terms by name, such as {{"ce": loss}}, got {came}; '
-                        'each term is a scalar tensor, already weighted, and none is called "epoch"')
+        raise TypeError(
+            f'an objective returns its terms by name, such as {{"ce": loss}}, got {came}; '
+            'each term is a scalar tensor, already weighted, and none is called "epoch"'
+        )
     for name, term in terms.items():
         if not isinstance(term, Tensor) or term.dim():
             came = f"the shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
@@ -266,12 +299,16 @@ def _total(terms: dict[str, Tensor]) -> Tensor:
 
 def _means(epoch: int, rows: list[dict[str, Tensor]]) -> dict[str, float]:
     if parted := next((row for row in rows if row.keys() != rows[0].keys()), None):
-        raise ValueError(f"an objective returns the same terms at every step, got {list(rows[0])} and {list(parted)}; "
-                         "give a term that does not count just now the value 0 * another")
+        raise ValueError(
+            f"an objective returns the same terms at every step, got {list(rows[0])} and {list(parted)}; "
+            "give a term that does not count just now the value 0 * another"
+        )
     means = {name: float(torch.stack([row[name] for row in rows]).mean()) for name in rows[0]}
     if not all(map(math.isfinite, means.values())):
-        raise FloatingPointError(f"the loss is no longer a number in epoch {epoch}: {means}; the usual cause is a "
-                                 "learning rate that is too high: try a tenth of it")
+        raise FloatingPointError(
+            f"the loss is no longer a number in epoch {epoch}: {means}; the usual cause is a "
+            "learning rate that is too high: try a tenth of it"
+        )
     return {"epoch": epoch, **means}
 
 
@@ -280,8 +317,9 @@ def labels(student: nn.Module) -> Objective:
     return lambda x, y, *_: {"ce": losses.label(student(x), y)}
 
 
-def distilling(student: nn.Module, teacher: nn.Module | None = None, *, T: float = 4.0,
-               alpha: float = 0.9) -> Objective:
+def distilling(
+    student: nn.Module, teacher: nn.Module | None = None, *, T: float = 4.0, alpha: float = 0.9
+) -> Objective:
     """The student and its teacher: an objective of `losses.two_terms`.
 
     With a teacher, for data (x, y): it is asked for every batch, in eval mode and without gradients whatever mode
@@ -292,8 +330,11 @@ def distilling(student: nn.Module, teacher: nn.Module | None = None, *, T: float
         raise ValueError("teacher and student are the same net; a student learns from a copy or from another net")
     T, alpha = losses.temperature(T), losses.share(alpha)
     if teacher is not None and {id(p) for p in teacher.parameters()} & {id(p) for p in student.parameters()}:
-        warnings.warn("teacher and student share layers, so the teacher will change as its student learns; "
-                      "copy.deepcopy(teacher) keeps it as it is", stacklevel=2)
+        warnings.warn(
+            "teacher and student share layers, so the teacher will change as its student learns; "
+            "copy.deepcopy(teacher) keeps it as it is",
+            stacklevel=2,
+        )
     ask = None if teacher is None else frozen(teacher)
 
     def objective(x: Tensor, y: Tensor, t: Tensor | None = None) -> dict[str, Tensor]:
@@ -320,16 +361,20 @@ def frozen(teacher: nn.Module) -> Callable[[Tensor], Tensor]:
 def _check(model: nn.Module, data: Data, epochs: int, lr: float, batch_size: int) -> None:
     if not isinstance(data, tuple | list) or not data or not all(isinstance(part, Tensor) for part in data):
         came = [type(part).__name__ for part in data] if isinstance(data, tuple | list) else type(data).__name__
-        raise TypeError(f"data must be a tuple of tensors, such as (x, y), got {came}; torch.from_numpy() makes a "
-                        "tensor of an array, and a Dataset is given as (data.x_train, data.y_train)")
+        raise TypeError(
+            f"data must be a tuple of tensors, such as (x, y), got {came}; torch.from_numpy() makes a "
+            "tensor of an array, and a Dataset is given as (data.x_train, data.y_train)"
+        )
     lengths = [len(tensor) for tensor in data]
     if min(lengths) != max(lengths) or lengths[0] == 0:
         raise ValueError(f"data must be tensors of one and the same length, at least 1, got lengths {lengths}")
     if not isinstance(epochs, Integral) or not isinstance(batch_size, Integral):
         raise TypeError(f"epochs and batch_size are whole numbers, got {epochs!r} and {batch_size!r}; use // or int()")
     if epochs < 0 or batch_size < 1 or not 0 <= lr < math.inf:
-        raise ValueError("epochs must be at least 0, batch_size at least 1 and lr a number of at least 0, got "
-                         f"epochs={epochs}, batch_size={batch_size}, lr={lr}")
+        raise ValueError(
+            "epochs must be at least 0, batch_size at least 1 and lr a number of at least 0, got "
+            f"epochs={epochs}, batch_size={batch_size}, lr={lr}"
+        )
     learning = [p for p in model.parameters() if p.requires_grad]
     if not learning:
         raise ValueError("no parameter of the model may change; is this the frozen teacher?")
@@ -338,5 +383,7 @@ def _check(model: nn.Module, data: Data, epochs: int, lr: float, batch_size: int
         raise ValueError(f"model and data must be on one device, got {sorted(places)}; use model.to(x.device)")
     x, wanted = data[0], learning[0].dtype
     if x.dtype == torch.uint8 or (x.is_floating_point() and x.dtype != wanted):
-        raise ValueError(f"the inputs are {x.dtype} and the model's weights {wanted}; use x.to({wanted})"
-                         f"{' / 255 for images in bytes' if x.dtype == torch.uint8 else ''}")
+        raise ValueError(
+            f"the inputs are {x.dtype} and the model's weights {wanted}; use x.to({wanted})"
+            f"{' / 255 for images in bytes' if x.dtype == torch.uint8 else ''}"
+        )

@@ -36,12 +36,16 @@ def take_apart(value: Any) -> dict[str, Tensor]:
     try:
         Pickler(written).dump(value)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise TypeError(f"a {type(value).__name__} was returned that cannot be kept: {error}; return numbers, texts, "
-                        "tensors, models, or lists and dicts of them") from error
+        raise TypeError(
+            f"a {type(value).__name__} was returned that cannot be kept: {error}; return numbers, texts, "
+            "tensors, models, or lists and dicts of them"
+        ) from error
     home = machine.device().type
     kinds = [[isinstance(part, nn.Parameter), part.requires_grad, part.device.type == home] for part in taken]
-    rest = {"pickle": torch.frombuffer(bytearray(written.getvalue()), dtype=torch.uint8),
-            "kinds": torch.tensor(kinds, dtype=torch.bool).view(-1, 3)}
+    rest = {
+        "pickle": torch.frombuffer(bytearray(written.getvalue()), dtype=torch.uint8),
+        "kinds": torch.tensor(kinds, dtype=torch.bool).view(-1, 3),
+    }
     return {**{str(i): part.detach() for i, part in enumerate(taken)}, **rest}
 
 

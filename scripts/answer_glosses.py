@@ -17,8 +17,9 @@ from kdlab.teachers import answers, bert
 def main() -> None:
     task = text.read("glosses")
     width = max(part.shape[1] for part in (task.x_train, task.x_dev, task.x_test))
-    x = torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1]))
-                   for part in (task.x_train, task.x_dev, task.x_test)]).unique(dim=0)
+    x = torch.cat(
+        [torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in (task.x_train, task.x_dev, task.x_test)]
+    ).unique(dim=0)
     numbers, order = answers.hashes(x).sort()
     if (numbers[1:] == numbers[:-1]).any():
         raise ValueError("two different texts have one hash; choose another multiplier")

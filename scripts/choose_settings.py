@@ -1,6 +1,6 @@
 """How the learning rate and the temperature of notebook 00 were chosen: on held-out training images, not the test set.
 
-    python scripts/choose_settings.py      # about 3 minutes; writes results/start_here_settings.json
+python scripts/choose_settings.py      # about 3 minutes; writes results/start_here_settings.json
 """
 
 import json
@@ -21,8 +21,13 @@ def main() -> None:
             errors = [student_errors(teacher, x, y, held_out, lr, T, seed) for seed in SEEDS]
             rows.append({"lr": lr, "T": T, "held_out_errors": errors, "mean": round(sum(errors) / len(errors), 1)})
             print(rows[-1], flush=True)
-    record = {"what": "errors on 10,000 held-out training images; T null is the student alone; 2 x 200 units, 5,000 "
-              "images, 15 epochs, alpha 0.9", "seeds": SEEDS, "rows": rows, "machine": machine.describe()}  # fmt: skip
+    record = {
+        "what": "errors on 10,000 held-out training images; T null is the student alone; 2 x 200 units, 5,000 "
+        "images, 15 epochs, alpha 0.9",
+        "seeds": SEEDS,
+        "rows": rows,
+        "machine": machine.describe(),
+    }
     Path("results/start_here_settings.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -67,8 +67,10 @@ def parts(rows: list[tuple[int, list[str], str]]) -> list[str]:
 
 def main() -> None:
     rows = synsets()
-    lines = [f"{part}\t{sense}\t{'|'.join(words)}\t{definition}"
-             for part, (sense, words, definition) in zip(parts(rows), rows, strict=True)]
+    lines = [
+        f"{part}\t{sense}\t{'|'.join(words)}\t{definition}"
+        for part, (sense, words, definition) in zip(parts(rows), rows, strict=True)
+    ]
     TARGET.mkdir(exist_ok=True)
     packed = lzma.compress(("\n".join(lines) + "\n").encode(), preset=9 | lzma.PRESET_EXTREME)
     (TARGET / "glosses.tsv.xz").write_bytes(packed)

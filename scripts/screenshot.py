@@ -1,6 +1,6 @@
 """The README's picture: the first notebook's temperature slider in a real JupyterLab.
 
-    python scripts/screenshot.py      # writes docs/temperature.png
+python scripts/screenshot.py      # writes docs/temperature.png
 """
 
 import sys

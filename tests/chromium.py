@@ -5,9 +5,13 @@ import shutil
 from pathlib import Path
 
 ARGS = [
-    "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run", *(["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []),
-]  # fmt: skip
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    *(["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []),
+]
 
 NAMES = ["chromium", "chromium-browser", "google-chrome", "chrome", "msedge", "microsoft-edge"]
 PLACES = [
@@ -16,10 +20,11 @@ PLACES = [
     "/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge",
     *(
         rf"{os.environ[root]}\{program}"
-        for root in ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA") if root in os.environ
+        for root in ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA")
+        if root in os.environ
         for program in (r"Google\Chrome\Application\chrome.exe", r"Microsoft\Edge\Application\msedge.exe")
     ),
-]  # fmt: skip
+]
 
 
 def find() -> str | None:

@@ -33,6 +33,7 @@ def specialists() -> widgets.Panel:
 
 def stack() -> widgets.Stack:
     """Two ways of compressing, each of which halves what a model costs."""
+
     def measure(order):
         n = len(order)
         return {"scores": [90.0 - n], "bytes": 9e7 / 2**n, "ms_32": 100 / (1 + n), "multiply_adds": 1e8 / (1 + n)}

@@ -47,12 +47,25 @@ def lab(folder: Path, parameters: dict[Path, dict]) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = os.environ | {"JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_DATA_DIR": str(folder / "data"),
-                            "KDLAB_WORKERS": "1"}  # fmt: skip
+    environ = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "KDLAB_WORKERS": "1",
+    }
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "offline"), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0",
-               f"--ServerApp.root_dir={notebooks}", "--IdentityProvider.token=", "--expose-app-in-browser",
-               f"--LabApp.app_settings_dir={settings}"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--port-retries=0",
+        f"--ServerApp.root_dir={notebooks}",
+        "--IdentityProvider.token=",
+        "--expose-app-in-browser",
+        f"--LabApp.app_settings_dir={settings}",
+    ]
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
         try:
@@ -96,19 +109,23 @@ def browser() -> Iterator[Page]:
 def run_all(page: Page, address: str, notebook: str, seconds: float = 600) -> None:
     """Open `notebook`, run all its cells and wait until the last of them is done. AssertionError for one that fails."""
     page.goto(f"{address}/lab/workspaces/{Path(notebook).stem}/tree/{notebook}?reset")
-    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status"
-                           " === 'idle'")  # fmt: skip
+    page.wait_for_function(
+        "window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
+    )
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.evaluate("""() => { window.codeCells = () =>
         window.jupyterapp.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code').map(c => c.model);
         window.cellErrors = () => window.codeCells().flatMap(c => c.outputs.toJSON())
             .filter(o => o.output_type === 'error').map(o => `${o.ename}: ${o.evalue}`);
     }""")
-    page.wait_for_function("window.cellErrors().length || window.codeCells().every(c => c.executionCount)",
-                           timeout=seconds * 1000)  # fmt: skip
+    page.wait_for_function(
+        "window.cellErrors().length || window.codeCells().every(c => c.executionCount)", timeout=seconds * 1000
+    )
     assert not (problems := page.evaluate("window.cellErrors()")), f"{notebook}: {problems}"
-    page.wait_for_function("window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status"
-                           " === 'idle'", timeout=seconds * 1000)  # fmt: skip
+    page.wait_for_function(
+        "window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.status === 'idle'",
+        timeout=seconds * 1000,
+    )
 
 
 def end_kernel(page: Page) -> None:
@@ -141,8 +158,10 @@ def panels(page: Page, n: int | None = None) -> list[Locator]:
 
 def shown(panel: Locator) -> list[dict]:
     """The numbers that each picture of a panel shows just now."""
-    return [json.loads(text) for text in panel.evaluate(
-        "panel => [...panel.querySelectorAll('[data-shown]')].map(el => el.dataset.shown)")]  # fmt: skip
+    return [
+        json.loads(text)
+        for text in panel.evaluate("panel => [...panel.querySelectorAll('[data-shown]')].map(el => el.dataset.shown)")
+    ]
 
 
 def settled(panel: Locator) -> list[dict]:

@@ -75,9 +75,13 @@ def served(tmp_path_factory):
     environ = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "offline")}
     log = tmp_path_factory.mktemp("app") / "log"
     with log.open("w") as out:
-        server = subprocess.Popen([sys.executable, "-m", "kdlab", "lab", "--app", "--no-browser", f"--port={port}"],
-                                  stdout=out, stderr=out, env=environ,
-                                  preexec_fn=obeys_ctrl_c if os.name == "posix" else None)  # fmt: skip
+        server = subprocess.Popen(
+            [sys.executable, "-m", "kdlab", "lab", "--app", "--no-browser", f"--port={port}"],
+            stdout=out,
+            stderr=out,
+            env=environ,
+            preexec_fn=obeys_ctrl_c if os.name == "posix" else None,
+        )
     try:
         with jupyter.browser() as page:
             page.set_viewport_size({"width": 1920, "height": 1080})

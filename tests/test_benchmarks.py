@@ -52,8 +52,12 @@ def test_a_section_is_measured_alone_and_says_on_which_machine(name, record):
     result = record(name)
     assert set(result) == {"rounds", name, "machines"} and result["machines"] == {name: machine.describe()}
     rows = result[name] if isinstance(result[name], list) else [result[name]]
-    assert rows and all(value > 0 for row in rows for key, value in row.items()
-                        if key in ("kdlab", "torch", "tutorial", "one_by_one", "at_once", "ten_at_once", "as_written"))
+    assert rows and all(
+        value > 0
+        for row in rows
+        for key, value in row.items()
+        if key in ("kdlab", "torch", "tutorial", "one_by_one", "at_once", "ten_at_once", "as_written")
+    )
 
 
 def test_no_section_is_left_out():
@@ -64,15 +68,21 @@ def test_no_section_is_left_out():
 @pytest.mark.browser
 def test_the_sliders_of_each_panel_are_pressed_the_temperature_before_others(tmp_path):
     pytest.importorskip("playwright", reason="playwright is not installed: pip install 'kdlab[test]'")
-    panels = ["import torch", "from kdlab import widgets", "z, names = torch.eye(3), list('abc')",
-              "widgets.two_terms(z, z.flip(0), [0, 1, 2], names)",  # an image, T and alpha
-              "widgets.runs([1, 10], {'test': z[:, :2]}, names, start=2)",  # from the slider's upper end
-              "widgets.Stack({}, lambda order: {'scores': [1.0], 'bytes': 1, 'ms_32': 1, 'multiply_adds': 1})"]  # none
+    panels = [
+        "import torch",
+        "from kdlab import widgets",
+        "z, names = torch.eye(3), list('abc')",
+        "widgets.two_terms(z, z.flip(0), [0, 1, 2], names)",  # an image, T and alpha
+        "widgets.runs([1, 10], {'test': z[:, :2]}, names, start=2)",  # from the slider's upper end
+        "widgets.Stack({}, lambda order: {'scores': [1.0], 'bytes': 1, 'ms_32': 1, 'multiply_adds': 1})",
+    ]  # none
     cells = list(map(nbformat.v4.new_code_cell, panels))
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=SPEC), tmp_path / "small.ipynb")
     rows = run.measure(["sliders"], 1, sliders={"presses": 4, "notebooks": {tmp_path / "small.ipynb": {}}})["sliders"]
     assert [(row["panel"], row["slider"], row["presses"], row["seen"]) for row in rows] == [
-        (0, "temperature T", 4, 4), (1, "run", 4, 4)]  # fmt: skip
+        (0, "temperature T", 4, 4),
+        (1, "run", 4, 4),
+    ]
     assert all(0 < row["median_ms"] <= row["p95_ms"] for row in rows)
 
 
@@ -105,8 +115,12 @@ def test_the_multiply_adds_of_a_training_step_are_those_of_its_matrix_products()
 
 
 def test_only_a_section_is_measured_anew_and_the_others_keep_their_machines(tmp_path, monkeypatch):
-    earlier = {"rounds": 2, "import": {"torch": 1.0, "kdlab": 1.5}, "eq5": {"batched": 1}, "machines": {
-        "import": {"processor": "an older one"}, "eq5": {"processor": "an older one"}}}  # fmt: skip
+    earlier = {
+        "rounds": 2,
+        "import": {"torch": 1.0, "kdlab": 1.5},
+        "eq5": {"batched": 1},
+        "machines": {"import": {"processor": "an older one"}, "eq5": {"processor": "an older one"}},
+    }
     (tmp_path / "results").mkdir()
     file = tmp_path / "results" / "bench.json"
     file.write_text(json.dumps(earlier))

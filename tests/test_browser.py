@@ -36,8 +36,10 @@ in_the_lab = pytest.mark.xdist_group("lab")
 def lab(tmp_path_factory):
     """A JupyterLab with the first notebook and the gallery: a notebook with one panel of each kind."""
     folder = tmp_path_factory.mktemp("lab")
-    cells = [f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); from gallery import PANELS",
-             *(f"PANELS[{name!r}]()" for name in gallery.PANELS)]  # fmt: skip
+    cells = [
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); from gallery import PANELS",
+        *(f"PANELS[{name!r}]()" for name in gallery.PANELS),
+    ]
     panels = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)), metadata=SPEC)
     nbformat.write(panels, folder / "gallery.ipynb")
     with jupyter.lab(folder, {FIRST: smoke.parameters(FIRST), folder / "gallery.ipynb": {}}) as address:
@@ -176,8 +178,14 @@ widgets.temperature(torch.tensor([4.0, 2.0, -1.0]), ["a", "b", "c"], T=4.0)"""
 def test_kdlab_lab_serves_the_first_notebook(tmp_path):
     """`kdlab lab` as `make lab` calls it on a machine without a screen: says its address, stays, serves, ends."""
     environ = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    process = subprocess.Popen([sys.executable, "-m", "kdlab.cli", "lab", "--port", "18763"], stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, env=environ, cwd=ROOT)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kdlab.cli", "lab", "--port", "18763"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environ,
+        cwd=ROOT,
+    )
     try:
         said, end = "", time.monotonic() + 300
         while "token=" not in said and time.monotonic() < end:

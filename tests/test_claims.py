@@ -53,12 +53,27 @@ def test_a_claim_can_be_cited_alone_and_its_source_confirms_it():
 
 def test_the_papers_numbers_are_printed_as_the_paper_prints_them():
     """As in sections 3 to 6 of arXiv:1503.02531."""
-    printed = {"teacher": "67", "student-alone": "146", "student-distilled": "74", "no-3s": "206", "no-3s-on-3s": "133",
-               "no-3s-bias": "109", "no-3s-bias-on-3s": "14", "no-3s-known": "98.6", "only-7-8": "47.3",
-               "only-7-8-bias": "13.2", "speech-baseline": "58.9", "speech-ensemble": "61.1",
-               "speech-distilled": "60.8", "specialists-cover-0": "0.0", "specialists-cover-9": "16.6",
-               "soft-hard-3-test": "44.5", "soft-soft-3-test": "57.0", "soft-full-test": "58.9",
-               "specialists-gain": "4.4"}  # fmt: skip
+    printed = {
+        "teacher": "67",
+        "student-alone": "146",
+        "student-distilled": "74",
+        "no-3s": "206",
+        "no-3s-on-3s": "133",
+        "no-3s-bias": "109",
+        "no-3s-bias-on-3s": "14",
+        "no-3s-known": "98.6",
+        "only-7-8": "47.3",
+        "only-7-8-bias": "13.2",
+        "speech-baseline": "58.9",
+        "speech-ensemble": "61.1",
+        "speech-distilled": "60.8",
+        "specialists-cover-0": "0.0",
+        "specialists-cover-9": "16.6",
+        "soft-hard-3-test": "44.5",
+        "soft-soft-3-test": "57.0",
+        "soft-full-test": "58.9",
+        "specialists-gain": "4.4",
+    }
     assert printed == {id: claims.claim(id).source for id in printed}
     assert all(claims.claim(id).value == float(text) for id, text in printed.items())
     assert pytest.approx(0.986, abs=5e-4) == (1010 - 14) / 1010
@@ -73,18 +88,26 @@ def test_a_number_worked_out_from_printed_ones_is_theirs():
     assert claims.claim("specialists-trend").source == "0.99" == f"{rho:.2f}"
     alone, student, teacher = (value[id] for id in ("student-alone", "student-distilled", "teacher"))
     assert value["gap-closed"] == pytest.approx(100 * (alone - student) / (alone - teacher), abs=1e-5)
-    for id, low, now, high in (("speech-kept", "speech-baseline", "speech-distilled", "speech-ensemble"),
-                               ("soft-recovered", "soft-hard-3-test", "soft-soft-3-test", "soft-full-test")):
+    for id, low, now, high in (
+        ("speech-kept", "speech-baseline", "speech-distilled", "speech-ensemble"),
+        ("soft-recovered", "soft-hard-3-test", "soft-soft-3-test", "soft-full-test"),
+    ):
         share = 100 * (value[now] - value[low]) / (value[high] - value[low])
         assert value[id] == pytest.approx(share, abs=1e-5) and claims.claim(id).source == f"{share:.0f}"
         assert claims.claim(id).source_note
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"kind": "measure"}, "kind is one of"), ({"confirmd": [0, 1]}, "confirmd"), ({"confirmed": [0, 1]}, "both ranges"),
-    ({"confirmed": [0, 1], "partly": [0.5, 2]}, "not inside"), ({"scale": "count"}, "test_size"),
-    ({"kind": "another's data", "confirmed": [0, 1], "partly": [0, 2]}, "none for another's data"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "measure"}, "kind is one of"),
+        ({"confirmd": [0, 1]}, "confirmd"),
+        ({"confirmed": [0, 1]}, "both ranges"),
+        ({"confirmed": [0, 1], "partly": [0.5, 2]}, "not inside"),
+        ({"scale": "count"}, "test_size"),
+        ({"kind": "another's data", "confirmed": [0, 1], "partly": [0, 2]}, "none for another's data"),
+    ],
+)
 def test_a_claim_that_makes_no_sense_is_named(tmp_path, change, message):
     table = {"id": "x", "section": "3", "says": "so", "unit": "of it", "kind": "measured"} | change
     path = tmp_path / "claims.toml"
@@ -96,16 +119,22 @@ def test_a_claim_that_makes_no_sense_is_named(tmp_path, change, message):
 # The verdicts
 
 
-@pytest.mark.parametrize(("values", "verdict"), [
-    # mean ± 2 sd/√n by hand: sd of (a - d, a, a + d) is d, so the interval is a ± 2d/√3 = a ± 1.1547 d
-    ([9, 10, 11], "confirmed"),  # 8.85 to 11.15
-    ([11, 13, 15], "partly"),  # 10.7 to 15.3: beyond 15, within 18
-    ([17, 18, 19], "too noisy"),  # 16.8 to 19.2 leaves the wider range, but not wholly
-    ([20, 21, 22], "not"),  # 19.8 to 22.2
-    ([5, 10, 15], "too noisy"),  # 4.2 to 15.8: wider than the range that confirms
-    ([15, 15], "confirmed"), ([18, 18, 18], "partly"), ([18.01, 18.01], "not"), ([10], "one run only"),
-    ([], "not yet run"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        # mean ± 2 sd/√n by hand: sd of (a - d, a, a + d) is d, so the interval is a ± 2d/√3 = a ± 1.1547 d
+        ([9, 10, 11], "confirmed"),  # 8.85 to 11.15
+        ([11, 13, 15], "partly"),  # 10.7 to 15.3: beyond 15, within 18
+        ([17, 18, 19], "too noisy"),  # 16.8 to 19.2 leaves the wider range, but not wholly
+        ([20, 21, 22], "not"),  # 19.8 to 22.2
+        ([5, 10, 15], "too noisy"),  # 4.2 to 15.8: wider than the range that confirms
+        ([15, 15], "confirmed"),
+        ([18, 18, 18], "partly"),
+        ([18.01, 18.01], "not"),
+        ([10], "one run only"),
+        ([], "not yet run"),
+    ],
+)
 def test_a_verdict_is_that_of_the_whole_interval(values, verdict):
     assert judged(values, (5, 15), (2, 18)) == verdict
 
@@ -117,14 +146,17 @@ def test_with_an_open_range_the_interval_still_must_not_leave_it():
     assert judged([1e9, 2e9, 3e9], (80, math.inf), (50, math.inf)) == "confirmed"
 
 
-@pytest.mark.parametrize(("values", "verdict"), [
-    ([60], "partly"),  # √(60 (1 - 0.006)) = 7.7: 44.6 to 75.4
-    ([59], "confirmed"),  # 43.7 to 74.3
-    ([75], "too noisy"),  # 57.7 to 92.3
-    ([74], "too noisy"),  # 56.8 to 91.2
-    ([115], "not"),  # 93.7 to 136.3
-    ([0], "confirmed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([60], "partly"),  # √(60 (1 - 0.006)) = 7.7: 44.6 to 75.4
+        ([59], "confirmed"),  # 43.7 to 74.3
+        ([75], "too noisy"),  # 57.7 to 92.3
+        ([74], "too noisy"),  # 56.8 to 91.2
+        ([115], "not"),  # 93.7 to 136.3
+        ([0], "confirmed"),
+    ],
+)
 def test_of_one_seed_the_test_sets_own_error_counts(values, verdict):
     assert claims.verdict(claims.claim("teacher"), values) == verdict
 
@@ -150,13 +182,26 @@ def test_arithmetic_has_no_error_and_anothers_data_no_verdict():
         assert claims.verdict(claims.claim(id), [claims.claim(id).value] * 2) == "not judged"
 
 
-@pytest.mark.parametrize(("value", "spread", "printed"), [
-    (79.36, 6.1, ("79.4", "6.1")), (100.0, 71.2, ("100", "71")), (0.002307, 0.004, ("0.0023", "0.0040")),
-    (146.2, 4.2, ("146.2", "4.2")), (9.6751, 3.71, ("9.7", "3.7")), (5.0, 0.0996, ("5.00", "0.10")),
-    (1234.5, 177.0, ("1230", "180")), (-0.001, 0.5, ("0.00", "0.50")), (3.0, 0.0, ("3", "0")),
-    (1.0023, None, ("1.00", "")), (135.476, None, ("135", "")), (67.0, None, ("67", "")), (0.47, None, ("0.47", "")),
-    (0.0, None, ("0", "")), (12345.6, None, ("12346", "")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "spread", "printed"),
+    [
+        (79.36, 6.1, ("79.4", "6.1")),
+        (100.0, 71.2, ("100", "71")),
+        (0.002307, 0.004, ("0.0023", "0.0040")),
+        (146.2, 4.2, ("146.2", "4.2")),
+        (9.6751, 3.71, ("9.7", "3.7")),
+        (5.0, 0.0996, ("5.00", "0.10")),
+        (1234.5, 177.0, ("1230", "180")),
+        (-0.001, 0.5, ("0.00", "0.50")),
+        (3.0, 0.0, ("3", "0")),
+        (1.0023, None, ("1.00", "")),
+        (135.476, None, ("135", "")),
+        (67.0, None, ("67", "")),
+        (0.47, None, ("0.47", "")),
+        (0.0, None, ("0", "")),
+        (12345.6, None, ("12346", "")),
+    ],
+)
 def test_a_number_is_rounded_to_its_spread(value, spread, printed):
     assert round_to_spread(value, spread) == printed
 
@@ -209,11 +254,17 @@ def test_what_is_read_from_the_store_again_leaves_the_record_and_new_code_does_n
     assert json.loads(path.read_text())["settings"] == {"lr": 0.1}
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"id": "techer"}, "no claim called 'techer'"), ({"values": []}, "one finite number a seed"),
-    ({"values": [math.nan]}, "one finite number a seed"), ({"profile": "huge"}, "profile is one of"),
-    ({"values": [10_001]}, "from 0 to 10000"), ({"id": "only-7-8", "values": [101]}, "from 0 to 100"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": "techer"}, "no claim called 'techer'"),
+        ({"values": []}, "one finite number a seed"),
+        ({"values": [math.nan]}, "one finite number a seed"),
+        ({"profile": "huge"}, "profile is one of"),
+        ({"values": [10_001]}, "from 0 to 10000"),
+        ({"id": "only-7-8", "values": [101]}, "from 0 to 100"),
+    ],
+)
 def test_a_record_that_makes_no_sense_is_refused(elsewhere, change, message):
     with pytest.raises(ValueError, match=message):
         keep(**change)
@@ -249,12 +300,17 @@ def test_a_full_record_is_never_written_into_another_project(tmp_path, monkeypat
 def notebook(elsewhere, monkeypatch):
     """A notebook of parameters and of one function, and a full profile for it."""
     parameters = 'lr = 0.001\nseed = 0\nprofile = "own"'
-    cells = [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": parameters},
-             {"cell_type": "code", "metadata": {}, "source": "def student(T):\n    return T + lr"}]  # fmt: skip
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": parameters},
+        {"cell_type": "code", "metadata": {}, "source": "def student(T):\n    return T + lr"},
+    ]
     for cell in cells:
         cell |= {"execution_count": None, "outputs": []}
-    about = {"metadata": {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}},
-             "nbformat": 4, "nbformat_minor": 4}  # fmt: skip
+    about = {
+        "metadata": {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
     path = elsewhere / "notebooks" / "04_x.ipynb"
     path.write_text(json.dumps({"cells": cells} | about))
     path.with_name("profiles.yaml").write_text("full:\n  all:\n    profile: full\n  '04':\n    lr: 0.01\n")
@@ -267,8 +323,10 @@ def test_a_record_is_stale_once_its_code_or_settings_have_changed(notebook):
     record = json.loads(keep(**about).read_text())
     assert records.stale(record) == []
     assert records.stale(record | {"code": None}) == ["made before keys were computed"]
-    assert records.stale(record | {"settings": {"lr": 0.02, "T": 8}}) == \
-        ["settings: lr 0.02 then, 0.01 now", "settings: T 8 then, none now"]
+    assert records.stale(record | {"settings": {"lr": 0.02, "T": 8}}) == [
+        "settings: lr 0.02 then, 0.01 now",
+        "settings: T 8 then, none now",
+    ]
     assert records.stale(record | {"settings": {"lr": 0.02}, "profile": "own"}) == []
     notebook.write_text(notebook.read_text().replace("T + lr", "T * lr"))
     assert records.stale(record) == ["changed since: 04_x:student"]
@@ -305,9 +363,11 @@ def test_the_count_keeps_arithmetic_and_anothers_data_apart_and_adds_up():
     kinds = [claim.kind for claim in claims.CLAIMS]
     said = claims_page.counted(records.judged(records.kept()))
     n_measured, n_arithmetic, n_others = (kinds.count(kind) for kind in ("measured", "arithmetic", "another's data"))
-    assert said == (f"77 claims: of {n_measured} measured 1 confirmed, {n_measured - 1} not yet run; of {n_arithmetic} "
-                    f"true by arithmetic 1 confirmed, {n_arithmetic - 1} not yet run; {n_others} of another's data, "
-                    "not judged.")
+    assert said == (
+        f"77 claims: of {n_measured} measured 1 confirmed, {n_measured - 1} not yet run; of {n_arithmetic} "
+        f"true by arithmetic 1 confirmed, {n_arithmetic - 1} not yet run; {n_others} of another's data, "
+        "not judged."
+    )
 
 
 def test_the_seconds_of_the_work_are_shown_where_its_code_is_known():
@@ -367,7 +427,9 @@ def test_the_readme_marks_the_stale_records_and_no_others(monkeypatch):
         listed = "\n".join(f"{why}: {', '.join(ids)}" for why, ids in by_reason.items())
         warnings.warn(f"{len(stale)} of {len(reasons)} records are stale:\n{listed}", stacklevel=1)
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    shown = {id: next(line for line in lines if f"| {claims.claim(id).says} ({claims.claim(id).unit}) |" in line)
-             for id in reasons}  # fmt: skip
+    shown = {
+        id: next(line for line in lines if f"| {claims.claim(id).says} ({claims.claim(id).unit}) |" in line)
+        for id in reasons
+    }
     marked = {id for id, line in shown.items() if line.endswith(f"{claims_page.STALE} |")}
     assert marked == set(stale), "`kdlab report` marks the records that are stale now"

@@ -16,19 +16,29 @@ from kdlab import cli, disk, store
 
 def kdlab(*words: str, cwd=ROOT, **environ) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "kdlab.cli", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environ, timeout=240,
-                          stdin=subprocess.DEVNULL)  # fmt: skip
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | environ,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+    )
 
 
-@pytest.mark.parametrize("words, said", [
-    (("run", "99"), "no notebook is called '99'; there are 00_start_here"),
-    (("run", "00", "--profile", "tiny"), "no profile is called 'tiny'"),
-    (("run", "00", "-p", "temperature=3"), "no parameter is called 'temperature'; there are"),
-    (("run", "00", "-p", "T", "--profile", "smoke"), "such as -p T 8, got 'T'"),
-    (("run", "00", "-p", "T"), "-p NAME VALUE, such as -p T 8, got 'T'"),
-    (("data", "fashion_mnist"), "did you mean 'fashion-mnist'?"),
-    (("lab", "--notebook", "nope.ipynb"), "no notebook is called 'nope.ipynb'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("run", "99"), "no notebook is called '99'; there are 00_start_here"),
+        (("run", "00", "--profile", "tiny"), "no profile is called 'tiny'"),
+        (("run", "00", "-p", "temperature=3"), "no parameter is called 'temperature'; there are"),
+        (("run", "00", "-p", "T", "--profile", "smoke"), "such as -p T 8, got 'T'"),
+        (("run", "00", "-p", "T"), "-p NAME VALUE, such as -p T 8, got 'T'"),
+        (("data", "fashion_mnist"), "did you mean 'fashion-mnist'?"),
+        (("lab", "--notebook", "nope.ipynb"), "no notebook is called 'nope.ipynb'"),
+    ],
+)
 def test_a_slip_is_answered_in_a_line(words, said):
     answer = kdlab(*words)
     assert answer.returncode != 0
@@ -53,8 +63,10 @@ def test_data_lists_what_is_there():
 
 
 def test_run_says_which_cell_failed_and_exits_with_1(tmp_path):
-    cells = [nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
-             nbformat.v4.new_code_cell("print(x)\nraise ValueError('planted')")]  # fmt: skip
+    cells = [
+        nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("print(x)\nraise ValueError('planted')"),
+    ]
     a_course(tmp_path, _00_start_here=cells)
     answer = kdlab("run", cwd=tmp_path)
     assert answer.returncode == 1
@@ -74,8 +86,16 @@ def a_course(folder, **notebooks):
 
 def course_of(folder, **sources):
     """A course whose notebooks have a parameter `n` and this code; returns what runs it."""
-    a_course(folder, **{name: [nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
-                               nbformat.v4.new_code_cell(source)] for name, source in sources.items()})  # fmt: skip
+    a_course(
+        folder,
+        **{
+            name: [
+                nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]}),
+                nbformat.v4.new_code_cell(source),
+            ]
+            for name, source in sources.items()
+        },
+    )
     return lambda *words, **environ: kdlab("run", *words, cwd=folder, **environ)
 
 
@@ -143,7 +163,10 @@ def test_lab_hands_its_server_the_folders_where_they_were_typed(words, tmp_path,
     monkeypatch.setattr(cli.os, "execv", become)
     CliRunner().invoke(cli.app, [*words, "--no-browser"])
     assert [started[0][name] for name in ("KDLAB_STORE", "KDLAB_CACHE", "KDLAB_MIRROR")] == [
-        str(tmp_path / "results"), str(tmp_path / "cache"), "/a b"]  # fmt: skip
+        str(tmp_path / "results"),
+        str(tmp_path / "cache"),
+        "/a b",
+    ]
 
 
 def test_the_course_is_found_from_any_folder_in_it_and_its_build_lies_beside_it(tmp_path):
@@ -163,8 +186,13 @@ def test_report_leaves_another_project_with_a_folder_of_notebooks_as_it_is(tmp_p
 
 
 def another_project(folder):
-    for name in ("notebooks/00_start_here.ipynb", "notebooks/profiles.yaml", "README.md", "results/claims/teacher.json",
-                 "docs/claims.svg"):  # fmt: skip
+    for name in (
+        "notebooks/00_start_here.ipynb",
+        "notebooks/profiles.yaml",
+        "README.md",
+        "results/claims/teacher.json",
+        "docs/claims.svg",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}", newline="\r\n")
 

@@ -168,8 +168,19 @@ def test_rows_are_kept_by_notebook_and_size(tmp_path, monkeypatch):
     assert [row["name"] for row in ruler.kept("smoke")] == ["quick"]
 
 
-ROW = {"name": "BERT", "parameters": 2e6, "nonzero": 2e6, "bytes": 8e6, "multiply_adds": 1e8, "ms_1": 4.0,
-       "ms_32": 50.0, "memory": 1e6, "scores": [80.0], "n_test": 1600, "threads": 1}  # fmt: skip
+ROW = {
+    "name": "BERT",
+    "parameters": 2e6,
+    "nonzero": 2e6,
+    "bytes": 8e6,
+    "multiply_adds": 1e8,
+    "ms_1": 4.0,
+    "ms_32": 50.0,
+    "memory": 1e6,
+    "scores": [80.0],
+    "n_test": 1600,
+    "threads": 1,
+}
 
 
 def test_a_row_of_as_many_texts_as_notebook_09s_is_compared_with_its_bert(tmp_path, monkeypatch):
@@ -211,10 +222,13 @@ def test_the_front_is_what_nothing_beats():
     assert plots.front(points) == ["cheap", "middle"]
 
 
-@pytest.mark.parametrize("points", [
-    {f"net {i}": (10 + 0.01 * i, 50.0) for i in range(4)},
-    {"a rather long name": (10, 50), "a dot beside": (10.5, 49.5), "dear": (30, 60), "bad": (30, 40)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "points",
+    [
+        {f"net {i}": (10 + 0.01 * i, 50.0) for i in range(4)},
+        {"a rather long name": (10, 50), "a dot beside": (10.5, 49.5), "dear": (30, 60), "bad": (30, 40)},
+    ],
+)
 def test_names_in_a_chart_of_costs_cover_no_other_name_and_no_dot(points):
     ax = plots.tradeoff(points, "ms", "right, %")
     ax.figure.canvas.draw()

@@ -160,9 +160,15 @@ def test_a_server_that_stumbles_still_gives_the_right_bytes(server, thing, cache
 
 @pytest.mark.parametrize(
     ("manner", "requests", "says"),
-    [("cut", 3, "it was cut"), ("silent", 3, "timed out"), ("500", 3, "500"), ("403", 1, "403"), ("404", 1, "404"),
-     ("garbage", 1, sha256(bytes(len(CONTENT))))],
-)  # fmt: skip
+    [
+        ("cut", 3, "it was cut"),
+        ("silent", 3, "timed out"),
+        ("500", 3, "500"),
+        ("403", 1, "403"),
+        ("404", 1, "404"),
+        ("garbage", 1, sha256(bytes(len(CONTENT)))),
+    ],
+)
 def test_a_server_that_fails_leaves_nothing_and_the_error_says_what_to_do(
     server, thing, cache, monkeypatch, manner, requests, says
 ):
@@ -318,14 +324,19 @@ def test_a_mirror_may_be_a_file_address_with_escapes(cache, tmp_path, monkeypatc
 PACKED = gzip.compress(CONTENT)  # a data set's own .gz
 
 
-@pytest.mark.parametrize(("kept", "coding", "sent"), [
-    (PACKED, "", PACKED),
-    (PACKED, "gzip", PACKED),  # its own packing, called a coding of the transport
-    (PACKED, "gzip", gzip.compress(PACKED)), (PACKED, "x-gzip", gzip.compress(PACKED)),
-    (PACKED, "deflate", zlib.compress(PACKED)),
-    (PACKED, "deflate, gzip", gzip.compress(zlib.compress(PACKED))),
-    (CONTENT, "gzip", PACKED), (CONTENT, "identity", CONTENT),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kept", "coding", "sent"),
+    [
+        (PACKED, "", PACKED),
+        (PACKED, "gzip", PACKED),  # its own packing, called a coding of the transport
+        (PACKED, "gzip", gzip.compress(PACKED)),
+        (PACKED, "x-gzip", gzip.compress(PACKED)),
+        (PACKED, "deflate", zlib.compress(PACKED)),
+        (PACKED, "deflate, gzip", gzip.compress(zlib.compress(PACKED))),
+        (CONTENT, "gzip", PACKED),
+        (CONTENT, "identity", CONTENT),
+    ],
+)
 def test_what_a_server_packs_for_the_way_is_unpacked_and_what_was_packed_before_is_not(
     server, cache, monkeypatch, kept, coding, sent
 ):
@@ -335,11 +346,15 @@ def test_what_a_server_packs_for_the_way_is_unpacked_and_what_was_packed_before_
     assert [path.name for path in cache.rglob("*") if path.suffix != ".lock"] == ["things", "thing.gz"]
 
 
-@pytest.mark.parametrize(("coding", "sent", "says"), [
-    ("br", CONTENT[::-1], "coding 'br', which was not asked for"),
-    ("gzip", PACKED[:-500], "damaged on the way"), ("gzip", CONTENT, "damaged on the way"),
-    ("gzip", gzip.compress(PACKED[:-1] + b"?"), "damaged, or another version"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("coding", "sent", "says"),
+    [
+        ("br", CONTENT[::-1], "coding 'br', which was not asked for"),
+        ("gzip", PACKED[:-500], "damaged on the way"),
+        ("gzip", CONTENT, "damaged on the way"),
+        ("gzip", gzip.compress(PACKED[:-1] + b"?"), "damaged, or another version"),
+    ],
+)
 def test_damaged_is_said_of_what_is_damaged(server, cache, monkeypatch, coding, sent, says):
     server.content, server.coding = {"/things/thing.gz": sent}, coding
     monkeypatch.setenv("KDLAB_MIRROR", server.url)
@@ -417,12 +432,17 @@ def test_mnist_knows_its_home_files_as_torchvision_does():
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(gzip.compress(b"\0\0\x0d\1\0\0\0\4abcd"), "00 00 0d 01"), (gzip.compress(b"<html>"), "not an IDX file"),
-     (gzip.compress(b"\0\0\x08\1\0\0\0\3ab"), "10 bytes"), (gzip.compress(b"\0\0\x08\0"), "not an IDX file"),
-     (gzip.compress(b"\0\0\x08\1\0\0\0\3abc")[:-9], "cut off"), (b"\0\0\x08\1\0\0\0\3abc", "unpacked already"),
-     (b"", "not a whole gzip")],
+    [
+        (gzip.compress(b"\0\0\x0d\1\0\0\0\4abcd"), "00 00 0d 01"),
+        (gzip.compress(b"<html>"), "not an IDX file"),
+        (gzip.compress(b"\0\0\x08\1\0\0\0\3ab"), "10 bytes"),
+        (gzip.compress(b"\0\0\x08\0"), "not an IDX file"),
+        (gzip.compress(b"\0\0\x08\1\0\0\0\3abc")[:-9], "cut off"),
+        (b"\0\0\x08\1\0\0\0\3abc", "unpacked already"),
+        (b"", "not a whole gzip"),
+    ],
     ids=lambda value: value if isinstance(value, str) else "",  # gzip notes the time: the bytes are no stable name
-)  # fmt: skip
+)
 def test_what_is_not_idx_is_refused_with_its_name_and_first_bytes(tmp_path, content, says):
     path = put(tmp_path / "x-idx1-ubyte.gz", content)
     with pytest.raises(ValueError, match=says) as error:
@@ -516,12 +536,19 @@ def test_debians_fashion_mnist_is_a_mirror(monkeypatch):
 
 
 def test_an_unknown_name_lists_the_known_and_suggests_the_nearest():
-    assert data.names() == ["mnist", "fashion-mnist", "kmnist", "digits-speech", "glyphs", "cifar100", "fsdd",
-                            "glosses", "sst2"]
+    assert data.names() == [
+        "mnist",
+        "fashion-mnist",
+        "kmnist",
+        "digits-speech",
+        "glyphs",
+        "cifar100",
+        "fsdd",
+        "glosses",
+        "sst2",
+    ]
     for call in (data.load, data.fetch, data.where):
-        with pytest.raises(
-            ValueError, match=r"'fashion_mnits'; there are mnist, .*sst2; did you mean 'fashion-mnist'"
-        ):
+        with pytest.raises(ValueError, match=r"'fashion_mnits'; there are mnist, .*sst2; did you mean 'fashion-mnist'"):
             call("fashion_mnits")
     with pytest.raises(ValueError, match=r"sst2$"):
         data.load("qqqqqq")

@@ -62,20 +62,26 @@ def test_the_second_call_is_answered_by_the_store(tmp_path):
     assert again(4) == 9 and log.read_text() == "xx"
 
 
-@pytest.mark.parametrize("old, new", [
-    ("helper(a) + offset", "helper(a) - offset"),  # a line of the body
-    ("2 * a", "3 * a"),  # a line of a function that it calls
-    ("seed=0", "seed=1"),  # a default
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("helper(a) + offset", "helper(a) - offset"),  # a line of the body
+        ("2 * a", "3 * a"),  # a line of a function that it calls
+        ("seed=0", "seed=1"),  # a default
+    ],
+)
 def test_a_changed_line_is_another_key(old, new):
     assert key_of(BODY.replace(old, new)) != key_of()
 
 
-@pytest.mark.parametrize("old, new", [
-    ("  # a comment", "  # another"),
-    ("Return a number.", "Return the number."),
-    ("helper(a) + offset", "(helper(a) +\n            offset)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("  # a comment", "  # another"),
+        ("Return a number.", "Return the number."),
+        ("helper(a) + offset", "(helper(a) +\n            offset)"),
+    ],
+)
 def test_comments_docstrings_and_line_breaks_are_no_other_key(old, new):
     assert key_of(BODY.replace(old, new)) == key_of()
 
@@ -99,26 +105,29 @@ def tensor(value: float) -> torch.Tensor:
     return many
 
 
-@pytest.mark.parametrize("one, other", [
-    (1, 2),
-    ("a", "b"),
-    (True, 1),
-    ([1, 2], [2, 1]),
-    ({"a": 1}, {"a": 2}),
-    ({"a": {1, 2}}, {"a": {1, 3}}),
-    (tensor(0), tensor(1e-30)),
-    (torch.zeros(2, 3), torch.zeros(3, 2)),
-    (torch.zeros(2), torch.zeros(2, dtype=torch.float64)),
-    (np.zeros(3), np.array([0, 0, 1e-9])),
-    (weights(1.0), weights(1.0001)),
-    (batch_norm(0.0), batch_norm(0.1)),
-    (nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Sequential(nn.Linear(2, 2), nn.Tanh())),
-    (lambda a: a + 1, lambda a: a + 2),
-    (nn.functional.relu, nn.functional.gelu),
-    (metrics.errors, metrics.agreement),
-    (Path("a"), Path("b")),
-    (range(3), range(4)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        (1, 2),
+        ("a", "b"),
+        (True, 1),
+        ([1, 2], [2, 1]),
+        ({"a": 1}, {"a": 2}),
+        ({"a": {1, 2}}, {"a": {1, 3}}),
+        (tensor(0), tensor(1e-30)),
+        (torch.zeros(2, 3), torch.zeros(3, 2)),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.float64)),
+        (np.zeros(3), np.array([0, 0, 1e-9])),
+        (weights(1.0), weights(1.0001)),
+        (batch_norm(0.0), batch_norm(0.1)),
+        (nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Sequential(nn.Linear(2, 2), nn.Tanh())),
+        (lambda a: a + 1, lambda a: a + 2),
+        (nn.functional.relu, nn.functional.gelu),
+        (metrics.errors, metrics.agreement),
+        (Path("a"), Path("b")),
+        (range(3), range(4)),
+    ],
+)
 def test_another_value_of_a_global_is_another_key(one, other):
     if isinstance(one, nn.Sequential):
         other[0].load_state_dict(one[0].state_dict())
@@ -181,8 +190,10 @@ print(slow(1))
 def test_two_processes_that_ask_at_once_compute_once(tmp_path):
     script = tmp_path / "race.py"
     script.write_text(RACE)
-    asking = [subprocess.Popen([sys.executable, script, tmp_path / "log"], stdout=subprocess.PIPE, text=True)
-              for _ in range(2)]  # fmt: skip
+    asking = [
+        subprocess.Popen([sys.executable, script, tmp_path / "log"], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     assert [each.communicate()[0].split()[-1] for each in asking] == ["2", "2"]
     assert (tmp_path / "log").read_text() == "computed\n"
 
@@ -319,8 +330,10 @@ def outer(seed):
 
 
 def test_a_value_is_of_the_machine_that_its_seed_ran_on():
-    used = [{"seed": seed, "machine": {"processor": name}, "seconds": 1, "function": "f"}
-            for seed, name in ((0, "old"), (1, "new"), (None, "new"))]  # fmt: skip
+    used = [
+        {"seed": seed, "machine": {"processor": name}, "seconds": 1, "function": "f"}
+        for seed, name in ((0, "old"), (1, "new"), (None, "new"))
+    ]
     machines, of_value = experiment._machines(used, 2)
     assert machines == [{"processor": "old"}, {"processor": "new"}] and of_value == [[0, 1], [1]]
     assert experiment._machines(used, 3)[1] == [[0, 1]] * 3  # whose seed is whose is not known
@@ -337,8 +350,10 @@ NOTEBOOK = [
 
 
 def write_notebook(folder: Path, **changes: str) -> None:
-    cells = [{"cell_type": "code", "metadata": {"tags": [tag] if tag else []}, "source": changes.get(source, source)}
-             for tag, source in NOTEBOOK]  # fmt: skip
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": [tag] if tag else []}, "source": changes.get(source, source)}
+        for tag, source in NOTEBOOK
+    ]
     (folder / "77_made_up.ipynb").write_text(json.dumps({"cells": cells}))
 
 

@@ -35,7 +35,7 @@ def bert(**settings):
 def tokens(n=6, length=7, seed=0):
     """Token numbers, the first text shorter than the others."""
     x = torch.randint(1, 60, (n, length), generator=torch.Generator().manual_seed(seed))
-    x[0, max(1, length // 2):] = 0
+    x[0, max(1, length // 2) :] = 0
     return x
 
 
@@ -81,8 +81,11 @@ def headless(net):
     return net
 
 
-@pytest.mark.parametrize("way", [low_rank, headless, compress.shared, lambda net: compress.quantisation_aware(net, 3)],
-                         ids=["low rank", "one head", "shared", "on the grid"])  # fmt: skip
+@pytest.mark.parametrize(
+    "way",
+    [low_rank, headless, compress.shared, lambda net: compress.quantisation_aware(net, 3)],
+    ids=["low rank", "one head", "shared", "on the grid"],
+)
 def test_compressed_nets_are_written_too(way, tmp_path):
     made, x = way(bert()).eval(), tokens()
     there = compress.OnnxNet(compress.to_onnx(made, x, tmp_path / "net.onnx"))

@@ -177,8 +177,9 @@ def test_moments_are_the_mean_outer_products_of_what_the_layers_met_without_the_
     hook.remove()
     met = torch.cat(met).double().detach()
     moments = compress.input_moments(bert, tokens, (FEED, WORDS, "*pooler.dense"), pad=0)
-    torch.testing.assert_close(moments["model.bert.encoder.layer.1.intermediate.dense"], met.T @ met / len(met),
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        moments["model.bert.encoder.layer.1.intermediate.dense"], met.T @ met / len(met), rtol=1e-4, atol=1e-5
+    )
     share = torch.bincount(tokens[tokens != 0], minlength=60).double() / (tokens != 0).sum()
     torch.testing.assert_close(moments["model.bert.embeddings.word_embeddings"], share)
     assert moments["model.bert.pooler.dense"].shape == (16, 16)  # one input a text
@@ -188,8 +189,10 @@ def test_moments_are_the_mean_outer_products_of_what_the_layers_met_without_the_
 def test_moments_make_the_nets_outputs_nearer(bert, tokens):
     named = (QUERY, FEED, "*.output.dense", WORDS)
     moments = compress.input_moments(bert, tokens, named, pad=0)
-    away = [(metrics.logits(compress.factorised(bert, 5, named, moments=m), tokens)
-             - metrics.logits(bert, tokens)).norm() for m in (None, moments)]  # fmt: skip
+    away = [
+        (metrics.logits(compress.factorised(bert, 5, named, moments=m), tokens) - metrics.logits(bert, tokens)).norm()
+        for m in (None, moments)
+    ]
     assert away[1] < away[0]
 
 

@@ -100,10 +100,16 @@ def test_more_strength_moves_images_further_from_their_sheets():
     assert 0 < apart[0] < apart[1] < apart[2]
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    ({"n_classes": 1}, "from 2 to the"), ({"n_classes": 10_000}, "characters there are, got 10000"),
-    ({"n_train": 0}, "at least 1"), ({"n_test": 0}, "at least 1"), ({"strength": -1.0}, "strength"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n_classes": 1}, "from 2 to the"),
+        ({"n_classes": 10_000}, "characters there are, got 10000"),
+        ({"n_train": 0}, "at least 1"),
+        ({"n_test": 0}, "at least 1"),
+        ({"strength": -1.0}, "strength"),
+    ],
+)
 def test_what_makes_no_sense_is_said(options, said):
     with pytest.raises(ValueError, match=said):
         data.load("glyphs", **options)
@@ -157,8 +163,10 @@ def tiny_cifar(tmp_path, monkeypatch):
 
     rng = np.random.default_rng(0)
     sets = [(rng.integers(0, 256, (n, 3072), dtype=np.uint8), rng.integers(0, 100, n).tolist()) for n in (5, 3)]
-    parts = {name: pickle.dumps({"data": x, "fine_labels": y, "coarse_labels": [0] * len(y)}, protocol=2)
-             for name, (x, y) in zip(("train", "test"), sets, strict=True)}  # fmt: skip
+    parts = {
+        name: pickle.dumps({"data": x, "fine_labels": y, "coarse_labels": [0] * len(y)}, protocol=2)
+        for name, (x, y) in zip(("train", "test"), sets, strict=True)
+    }
     parts["meta"] = pickle.dumps({"fine_label_names": [f"thing {i}" for i in range(100)]}, protocol=2)
     content = archive(parts)
     place = tmp_path / "mirror" / "cifar100" / torchvision.datasets.CIFAR100.filename

@@ -113,9 +113,18 @@ def test_the_rate_is_of_all_words_together():
         hmm.word_error_rate([[1]], [[]])
 
 
-@pytest.mark.parametrize(("said", "meant", "errors"), [
-    ([], [], 0), ([1, 2, 3], [1, 2, 3], 0), ([], [1, 2], 2), ([1, 2], [], 2), ([1, 3], [1, 2, 3], 1),
-    ([1, 2, 2, 3], [1, 2, 3], 1), ([3, 2, 1], [1, 2, 3], 2), ([5, 1, 2], [1, 2, 5], 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "meant", "errors"),
+    [
+        ([], [], 0),
+        ([1, 2, 3], [1, 2, 3], 0),
+        ([], [1, 2], 2),
+        ([1, 2], [], 2),
+        ([1, 3], [1, 2, 3], 1),
+        ([1, 2, 2, 3], [1, 2, 3], 1),
+        ([3, 2, 1], [1, 2, 3], 2),
+        ([5, 1, 2], [1, 2, 5], 2),
+    ],
+)
 def test_word_errors_are_the_fewest_changes(said, meant, errors):
     assert hmm.word_errors(said, meant) == errors

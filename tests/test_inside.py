@@ -90,12 +90,16 @@ def test_scores_softened_are_the_attention_maps_of_transformers():
     torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.parametrize("loss", [
-    lambda s, t, mask: losses.hidden_mse(s, t, mask), lambda s, t, mask: losses.cosine(s, t, mask),
-    lambda s, t, mask: losses.attention_mse(losses.scores(s, s, 2), losses.scores(t, t, 2), mask),
-    lambda s, t, mask: losses.attention_kl(losses.scores(s, s, 2), losses.scores(t, t, 2), mask),
-    lambda s, t, mask: losses.value_relation(s, t, mask, heads=2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda s, t, mask: losses.hidden_mse(s, t, mask),
+        lambda s, t, mask: losses.cosine(s, t, mask),
+        lambda s, t, mask: losses.attention_mse(losses.scores(s, s, 2), losses.scores(t, t, 2), mask),
+        lambda s, t, mask: losses.attention_kl(losses.scores(s, s, 2), losses.scores(t, t, 2), mask),
+        lambda s, t, mask: losses.value_relation(s, t, mask, heads=2),
+    ],
+)
 def test_padding_does_not_count_whatever_stands_in_it(loss):
     s, t = states(), states(seed=1)
     before = loss(s, t, MASK)

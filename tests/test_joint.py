@@ -113,8 +113,9 @@ def test_the_order_of_specialists_and_sleeping_ones_make_no_difference(case):
     torch.testing.assert_close(q, turned)
     noise = [torch.where(awake[:, m, None], a, torch.randn_like(a)) for m, a in enumerate(answers)]
     torch.testing.assert_close(q, joint.solve(generalist, noise, clusters, awake, tolerance=1e-10))
-    torch.testing.assert_close(q[3:4], joint.solve(generalist[3:4], [a[3:4] for a in answers], clusters,
-                                                         awake[3:4], tolerance=1e-10))  # fmt: skip
+    torch.testing.assert_close(
+        q[3:4], joint.solve(generalist[3:4], [a[3:4] for a in answers], clusters, awake[3:4], tolerance=1e-10)
+    )
 
 
 def test_many_cases_go_through_in_parts(case, monkeypatch):
@@ -123,13 +124,16 @@ def test_many_cases_go_through_in_parts(case, monkeypatch):
     torch.testing.assert_close(joint.solve(*case), whole)
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda g, a, k, w: (g, a[:2], k, w), "3 clusters want 3 specialists"),
-    (lambda g, a, k, w: (g, a, k, w[:5]), "awake as bool of shape"),
-    (lambda g, a, k, w: (g, a, k, w.float()), "float32"),
-    (lambda g, a, k, w: (g, [x[:, :-1] for x in a], k, w), "the dustbin last"),
-    (lambda g, a, k, w: (g[:6], a, k, w[:6]), "logits should be"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda g, a, k, w: (g, a[:2], k, w), "3 clusters want 3 specialists"),
+        (lambda g, a, k, w: (g, a, k, w[:5]), "awake as bool of shape"),
+        (lambda g, a, k, w: (g, a, k, w.float()), "float32"),
+        (lambda g, a, k, w: (g, [x[:, :-1] for x in a], k, w), "the dustbin last"),
+        (lambda g, a, k, w: (g[:6], a, k, w[:6]), "logits should be"),
+    ],
+)
 def test_shapes_that_do_not_belong_together_are_named(case, change, said):
     with pytest.raises(ValueError, match=said):
         joint.solve(*change(*case))

@@ -168,8 +168,11 @@ def test_threads_that_turn_while_the_run_goes_on_leave_valid_turns_and_the_last_
         for value in values:
             run.knobs.turn(**{name: value})
 
-    sent = {"T": [1 + i / 1000 for i in range(3000)], "alpha": [i / 3000 for i in range(3000)],
-            "lr": [1e-3 + i * 1e-6 for i in range(3000)]}  # fmt: skip
+    sent = {
+        "T": [1 + i / 1000 for i in range(3000)],
+        "alpha": [i / 3000 for i in range(3000)],
+        "lr": [1e-3 + i * 1e-6 for i in range(3000)],
+    }
     hands = [threading.Thread(target=hand, args=item) for item in sent.items()]
     for thread in hands:
         thread.start()
@@ -191,18 +194,28 @@ def test_threads_that_turn_while_the_run_goes_on_leave_valid_turns_and_the_last_
 # ---- what may be turned
 
 
-@pytest.mark.parametrize(("values", "error", "said"), [
-    ({"T": 0}, ValueError, "goes from 0.1 to 100, got 0"), ({"T": math.nan}, ValueError, "got nan"),
-    ({"lr": math.inf}, ValueError, "got inf"), ({"T": 100.1}, ValueError, "got 100.1"),
-    ({"alpha": -0.01}, ValueError, "goes from 0 to 1"), ({"alpha": torch.tensor(1.5)}, ValueError, "got 1.5"),
-    ({"beta": 1.0}, ValueError, "no knob 'beta'; there are T, alpha, lr, bias"),
-    ({"bias": [0.0, 0.0]}, ValueError, "has 3 values, one a class, got 2"),
-    ({"bias": [0.0, 0.0, 11.0]}, ValueError, "from -10 to 10, got 11"),
-    ({"bias": [0.0, math.nan, 0.0]}, ValueError, "got nan"), ({"bias": 1.0}, TypeError, "cannot become 1.0"),
-    ({"T": [4.0]}, TypeError, "cannot become"), ({"T": "hot"}, TypeError, "takes a number, got 'hot'"),
-    ({"T": None}, TypeError, "takes a number, got None"), ({"bias": ["a", 0, 0]}, TypeError, "takes a number"),
-    ({"bias": [[0.0], 0, 0]}, TypeError, "takes a number"), ({"T": 4j}, TypeError, "takes a number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "error", "said"),
+    [
+        ({"T": 0}, ValueError, "goes from 0.1 to 100, got 0"),
+        ({"T": math.nan}, ValueError, "got nan"),
+        ({"lr": math.inf}, ValueError, "got inf"),
+        ({"T": 100.1}, ValueError, "got 100.1"),
+        ({"alpha": -0.01}, ValueError, "goes from 0 to 1"),
+        ({"alpha": torch.tensor(1.5)}, ValueError, "got 1.5"),
+        ({"beta": 1.0}, ValueError, "no knob 'beta'; there are T, alpha, lr, bias"),
+        ({"bias": [0.0, 0.0]}, ValueError, "has 3 values, one a class, got 2"),
+        ({"bias": [0.0, 0.0, 11.0]}, ValueError, "from -10 to 10, got 11"),
+        ({"bias": [0.0, math.nan, 0.0]}, ValueError, "got nan"),
+        ({"bias": 1.0}, TypeError, "cannot become 1.0"),
+        ({"T": [4.0]}, TypeError, "cannot become"),
+        ({"T": "hot"}, TypeError, "takes a number, got 'hot'"),
+        ({"T": None}, TypeError, "takes a number, got None"),
+        ({"bias": ["a", 0, 0]}, TypeError, "takes a number"),
+        ({"bias": [[0.0], 0, 0]}, TypeError, "takes a number"),
+        ({"T": 4j}, TypeError, "takes a number"),
+    ],
+)
 def test_what_a_knob_cannot_be_is_refused_and_then_none_is_turned(values, error, said):
     turned = Knobs(T=4.0, alpha=0.5, lr=0.01, bias=[0.0, 0.0, 0.0])
     before = turned.wanted()
@@ -226,14 +239,17 @@ def test_the_ends_of_a_range_belong_to_it():
         assert {name: turned.wanted()[name] for name in values} == values
 
 
-@pytest.mark.parametrize(("make", "error", "said"), [
-    (lambda: Knobs(margin=1.0), ValueError, "'margin' needs a range, such as margin=Knob"),
-    (lambda: Knobs(T=0.0), ValueError, "goes from 0.1 to 100"),
-    (lambda: Knobs(margin=Knob(3.0, 0.0, 2.0)), ValueError, "goes from 0 to 2, got 3"),
-    (lambda: Knobs(lr="fast"), TypeError, "takes a number"),
-    (lambda: Run(net, cases(), distil, Knobs(T=4.0, alpha=0.5)), ValueError, "needs the knob lr"),
-    (lambda: start().fork(T=0), ValueError, "goes from 0.1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: Knobs(margin=1.0), ValueError, "'margin' needs a range, such as margin=Knob"),
+        (lambda: Knobs(T=0.0), ValueError, "goes from 0.1 to 100"),
+        (lambda: Knobs(margin=Knob(3.0, 0.0, 2.0)), ValueError, "goes from 0 to 2, got 3"),
+        (lambda: Knobs(lr="fast"), TypeError, "takes a number"),
+        (lambda: Run(net, cases(), distil, Knobs(T=4.0, alpha=0.5)), ValueError, "needs the knob lr"),
+        (lambda: start().fork(T=0), ValueError, "goes from 0.1"),
+    ],
+)
 def test_slips_at_the_start_are_named(make, error, said):
     with pytest.raises(error, match=said):
         make()
@@ -244,8 +260,15 @@ def test_a_knob_of_ones_own_reaches_the_objective_and_the_log():
         return lambda x, y, t: {"ce": k.margin * F.cross_entropy(student(x), y)}
 
     def own(margin, high):
-        return Run(net, cases(), objective, Knobs(lr=0.1, margin=Knob(margin, 0.0, high)), epochs=1, batch_size=12,
-                   optimizer=lambda p, lr: torch.optim.SGD(p, lr=lr))  # fmt: skip
+        return Run(
+            net,
+            cases(),
+            objective,
+            Knobs(lr=0.1, margin=Knob(margin, 0.0, high)),
+            epochs=1,
+            batch_size=12,
+            optimizer=lambda p, lr: torch.optim.SGD(p, lr=lr),
+        )
 
     run, twice = own(1.0, high=2.0), own(1.0, high=2.0)
     twice.knobs.turn(margin=2.0)
@@ -310,11 +333,19 @@ def test_an_unknown_name_is_an_attribute_error_and_copies_do_not_recurse():
 def test_a_run_whose_knobs_stay_is_a_training_at_a_constant_rate_bit_by_bit(build):
     run, student = start(build), build()
     rows = [step.terms for step in run]
-    plain = train.Training(student, cases(), train.distilling(student, T=4.0, alpha=0.5), epochs=4, lr=0.01,
-                           batch_size=12, schedule=train.constant)  # fmt: skip
+    plain = train.Training(
+        student,
+        cases(),
+        train.distilling(student, T=4.0, alpha=0.5),
+        epochs=4,
+        lr=0.01,
+        batch_size=12,
+        schedule=train.constant,
+    )
     assert rows == [step.terms for step in plain] and len(rows) == 20
-    assert all(torch.equal(a, b) for a, b in zip(student.state_dict().values(), run.student.state_dict().values(),
-                                                 strict=True))  # fmt: skip
+    assert all(
+        torch.equal(a, b) for a, b in zip(student.state_dict().values(), run.student.state_dict().values(), strict=True)
+    )
 
 
 def test_a_turned_run_is_the_loop_that_one_writes_by_hand():
@@ -380,8 +411,11 @@ def test_a_replay_is_the_same_while_another_thread_builds_nets_and_trains_its_ow
     assert elsewhere and all(same(run, again) for again in replays)
 
 
-@pytest.mark.xfail(strict=True, reason="torch's random state is one a process: a bare torch.rand in a cell, in the "
-                                       "middle of a step of the worker, moves that step's dropout")  # fmt: skip
+@pytest.mark.xfail(
+    strict=True,
+    reason="torch's random state is one a process: a bare torch.rand in a cell, in the "
+    "middle of a step of the worker, moves that step's dropout",
+)
 def test_a_replay_is_the_same_though_a_cell_drew_random_numbers_in_the_middle_of_a_step():
     def meanwhile(student, k):
         def terms(x, y, t):
@@ -433,13 +467,18 @@ def shifted():
     return x + 1e-3, y, t
 
 
-@pytest.mark.parametrize(("other", "said"), [
-    ({"data": shifted()}, "data: "), ({"data": cases(48)}, "cases: 60 in the log, 48 here"),
-    ({"seed": 1}, "seed: 0 in the log, 1 here"), ({"batch_size": 20}, "batch_size: 12 in the log, 20 here"),
-    ({"epochs": 5}, "epochs: 4 in the log, 5 here"),
-    ({"optimizer": lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)}, "optimizer: Adam"),
-    ({"turned": {"bias": [0.0]}}, "the log has the knobs T, alpha, lr, and this run T, alpha, lr, bias"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"data": shifted()}, "data: "),
+        ({"data": cases(48)}, "cases: 60 in the log, 48 here"),
+        ({"seed": 1}, "seed: 0 in the log, 1 here"),
+        ({"batch_size": 20}, "batch_size: 12 in the log, 20 here"),
+        ({"epochs": 5}, "epochs: 4 in the log, 5 here"),
+        ({"optimizer": lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)}, "optimizer: Adam"),
+        ({"turned": {"bias": [0.0]}}, "the log has the knobs T, alpha, lr, and this run T, alpha, lr, bias"),
+    ],
+)
 def test_another_recipe_is_refused_by_what_differs(other, said):
     log = hand_turned().log()
     with pytest.raises(ValueError) as caught:
@@ -467,10 +506,19 @@ def test_a_log_with_impossible_values_is_refused():
         knobs.replay(log | {"turns": [{"step": 1, "lr": 7.0}]}, start())
 
 
-@pytest.mark.parametrize("change", [
-    {"turns": [3]}, {"turns": None}, {"turns": [{"T": 8.0}]}, {"start": 3}, {"settings": None}, {"steps": None},
-    {"start": ["T", "alpha", "lr"]}, {"start": {"T": "hot", "alpha": 0.5, "lr": 0.01}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"turns": [3]},
+        {"turns": None},
+        {"turns": [{"T": 8.0}]},
+        {"start": 3},
+        {"settings": None},
+        {"steps": None},
+        {"start": ["T", "alpha", "lr"]},
+        {"start": {"T": "hot", "alpha": 0.5, "lr": 0.01}},
+    ],
+)
 def test_a_log_that_is_broken_inside_is_refused_too(change):
     try:
         knobs.follow(hand_turned().log() | change, start())

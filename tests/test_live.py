@@ -48,8 +48,13 @@ def net(n_in=6):
 def a_run(build=net, data=None, objective=None, turned=(), **settings):
     """32 steps."""
     values = {"T": 4.0, "alpha": 0.5, "lr": 0.01, "bias": [0.0, 0.0, 0.0]} | dict(turned)
-    return Run(build, data or blobs(), objective or (lambda s, k: knobs.distilling(s, None, k)), Knobs(**values),
-               **{"epochs": 4, "batch_size": 12} | settings)  # fmt: skip
+    return Run(
+        build,
+        data or blobs(),
+        objective or (lambda s, k: knobs.distilling(s, None, k)),
+        Knobs(**values),
+        **{"epochs": 4, "batch_size": 12} | settings,
+    )
 
 
 TEST = blobs(80, seed=1)
@@ -69,8 +74,9 @@ def same(a, b):
 
 def counted(logits, y=TEST[1]):
     """Errors, counted one case at a time."""
-    return sum(max(range(3), key=row.__getitem__) != label for row, label in zip(logits.tolist(), y.tolist(),
-                                                                                strict=True))  # fmt: skip
+    return sum(
+        max(range(3), key=row.__getitem__) != label for row, label in zip(logits.tolist(), y.tolist(), strict=True)
+    )
 
 
 def asked(run, x=TEST[0]):
@@ -317,8 +323,15 @@ def test_the_status_says_what_the_next_step_will_use():
 
 def upload(live, content):
     content = content if isinstance(content, bytes) else content.encode()
-    live.upload.value = ({"name": "log.json", "type": "application/json", "size": len(content), "content": content,
-                          "last_modified": datetime.datetime.now(datetime.UTC)},)  # fmt: skip
+    live.upload.value = (
+        {
+            "name": "log.json",
+            "type": "application/json",
+            "size": len(content),
+            "content": content,
+            "last_modified": datetime.datetime.now(datetime.UTC),
+        },
+    )
 
 
 def saved(live, tmp_path):
@@ -360,11 +373,17 @@ def test_beside_a_run_that_is_done_the_others_still_take_n_steps():
     assert [run.number for run in live.runs.values()] == [5, 2]
 
 
-@pytest.mark.parametrize("change", [
-    lambda log: log.update(weights="0" * 64), lambda log: log["turns"][0].update(step=4),
-    lambda log: log["turns"][0].update(T=20.1), lambda log: log["start"].update(alpha=0.51),
-    lambda log: log.update(steps=8), lambda log: log["turns"].clear(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda log: log.update(weights="0" * 64),
+        lambda log: log["turns"][0].update(step=4),
+        lambda log: log["turns"][0].update(T=20.1),
+        lambda log: log["start"].update(alpha=0.51),
+        lambda log: log.update(steps=8),
+        lambda log: log["turns"].clear(),
+    ],
+)
 def test_a_log_that_was_tampered_with_comes_to_other_weights(change, tmp_path):
     live = panel()
     live.advance(5)
@@ -387,10 +406,17 @@ def test_a_hand_on_a_knob_of_a_followed_log_is_found_out(tmp_path):
     assert "other weights than the log's" in rows(live)["B"][2]
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b"no json", "not loaded: Expecting value"), (b"\xff\xfe\xfa", "not loaded:"), ("null", "this is no log of a run"),
-    ("[]", "this is no log of a run"), ('{"format": 1}', "this is no log of a run"), ("", "not loaded:"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no json", "not loaded: Expecting value"),
+        (b"\xff\xfe\xfa", "not loaded:"),
+        ("null", "this is no log of a run"),
+        ("[]", "this is no log of a run"),
+        ('{"format": 1}', "this is no log of a run"),
+        ("", "not loaded:"),
+    ],
+)
 def test_rubbish_is_not_loaded_and_said_so(content, said):
     live = panel()
     upload(live, content)
@@ -399,8 +425,15 @@ def test_rubbish_is_not_loaded_and_said_so(content, said):
     assert live.runs["A"].number == 2
 
 
-@pytest.mark.parametrize("change", [{"turns": [3]}, {"start": {"T": "hot", "alpha": 0, "lr": 0.1, "bias": [0, 0, 0]}},
-                                    {"settings": 3}, {"steps": None}])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"turns": [3]},
+        {"start": {"T": "hot", "alpha": 0, "lr": 0.1, "bias": [0, 0, 0]}},
+        {"settings": 3},
+        {"steps": None},
+    ],
+)
 def test_a_log_broken_inside_is_not_loaded_and_said_so(change):
     live = panel()
     try:
@@ -496,9 +529,12 @@ def test_buttons_pressed_in_another_thread_are_done_on_the_main_one():
         live = panel(a_run(epochs=5000))
         drawn_in = set()
         live.status.observe(lambda change: drawn_in.add(threading.current_thread()), "value")
-        for name, fact in (("play", lambda: live.runs["A"].number > 3), ("fork", lambda: len(live.runs) == 2),
-                           ("reset", lambda: live.runs["B"].number < live.runs["A"].number),
-                           ("pause", lambda: live.player._task.done())):  # fmt: skip
+        for name, fact in (
+            ("play", lambda: live.runs["A"].number > 3),
+            ("fork", lambda: len(live.runs) == 2),
+            ("reset", lambda: live.runs["B"].number < live.runs["A"].number),
+            ("pause", lambda: live.player._task.done()),
+        ):
             hand = threading.Thread(target=live.buttons[name].click)
             hand.start()
             hand.join()
@@ -636,12 +672,15 @@ def test_advance_while_it_plays_waits_for_the_worker():
     assert same(run, knobs.replay(run.log(), run))
 
 
-@pytest.mark.parametrize(("make", "said"), [
-    (lambda: panel(test=(TEST[0], TEST[1][:-1])), r"are as many each, got \[80, 79, 80\]"),
-    (lambda: panel(teacher=TEST[2][:-1]), r"got \[80, 80, 79\]"),
-    (lambda: widgets.Live(a_run(), TEST[:2], NAMES[:2]), "2 names for 3 classes"),
-    (lambda: panel(texts=["one", "two"]), "got 2 for 4"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: panel(test=(TEST[0], TEST[1][:-1])), r"are as many each, got \[80, 79, 80\]"),
+        (lambda: panel(teacher=TEST[2][:-1]), r"got \[80, 80, 79\]"),
+        (lambda: widgets.Live(a_run(), TEST[:2], NAMES[:2]), "2 names for 3 classes"),
+        (lambda: panel(texts=["one", "two"]), "got 2 for 4"),
+    ],
+)
 def test_slips_are_named(make, said):
     with pytest.raises(ValueError, match=said):
         make()

@@ -112,8 +112,9 @@ def test_two_terms_are_weighted_by_alpha_and_sum_to_the_loss():
 
 def test_the_loss_is_torchs_own_kl_of_distributions_to_float_accuracy():
     s, t = pair(dtype=torch.float32)
-    kl = torch.distributions.kl_divergence(torch.distributions.Categorical(logits=t / 4),
-                                           torch.distributions.Categorical(logits=s / 4)).mean()
+    kl = torch.distributions.kl_divergence(
+        torch.distributions.Categorical(logits=t / 4), torch.distributions.Categorical(logits=s / 4)
+    ).mean()
     torch.testing.assert_close(losses.soft_targets(s, t, 4.0), 16 * kl, rtol=1e-4, atol=1e-6)
 
 
@@ -121,10 +122,12 @@ def test_the_loss_is_torchs_own_kl_of_distributions_to_float_accuracy():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("targets", ["far", "one-hot", "underflowed", "minus infinity"])
 def test_value_and_gradient_are_finite_at_the_edges(targets, dtype, T):
-    t = {"far": torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4]]),
-         "one-hot": torch.tensor([[1e4, 0.0, 0.0], [0.0, 0.0, 1e4]]),
-         "underflowed": torch.tensor([[0.0, -200.0, -5000.0], [-300.0, 0.0, -9.0]]),
-         "minus infinity": torch.tensor([[0.0, -math.inf, -math.inf], [-1.0, 0.0, -math.inf]])}[targets].to(dtype)
+    t = {
+        "far": torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4]]),
+        "one-hot": torch.tensor([[1e4, 0.0, 0.0], [0.0, 0.0, 1e4]]),
+        "underflowed": torch.tensor([[0.0, -200.0, -5000.0], [-300.0, 0.0, -9.0]]),
+        "minus infinity": torch.tensor([[0.0, -math.inf, -math.inf], [-1.0, 0.0, -math.inf]]),
+    }[targets].to(dtype)
     for s in (torch.tensor([[-1e4, 1e4, 0.0], [1e4, -1e4, 5.0]]), torch.zeros(2, 3)):
         s = s.to(dtype).requires_grad_(True)
         loss = losses.distillation(s, t, torch.tensor([0, 2]), T=T, alpha=0.9)
@@ -170,9 +173,12 @@ def test_an_ensemble_of_one_is_its_member_and_members_far_apart_stay_finite():
 @pytest.mark.parametrize("T", [0, -1, math.nan, math.inf])
 def test_an_impossible_temperature_is_refused_by_all_that_take_one(T):
     s, t = pair()
-    for call in (lambda: losses.soft_targets(s, t, T), lambda: losses.softened(s, T),
-                 lambda: losses.ensemble(torch.stack([s, t]), T),
-                 lambda: losses.two_terms(s, t, torch.zeros(8).long(), T)):
+    for call in (
+        lambda: losses.soft_targets(s, t, T),
+        lambda: losses.softened(s, T),
+        lambda: losses.ensemble(torch.stack([s, t]), T),
+        lambda: losses.two_terms(s, t, torch.zeros(8).long(), T),
+    ):
         with pytest.raises(ValueError, match="temperature T must be > 0"):
             call()
 
@@ -206,10 +212,12 @@ def test_nan_is_refused_and_its_owner_named():
     s, t = pair()
     broken = s.clone()
     broken[3, 4] = math.nan
-    for call, whose in ((lambda: losses.soft_targets(broken, t), "student"),
-                        (lambda: losses.soft_targets(s, broken), "teacher"),
-                        (lambda: losses.label(broken, torch.zeros(8, dtype=torch.long)), "student"),
-                        (lambda: losses.ensemble(torch.stack([s, broken])), "ensemble")):
+    for call, whose in (
+        (lambda: losses.soft_targets(broken, t), "student"),
+        (lambda: losses.soft_targets(s, broken), "teacher"),
+        (lambda: losses.label(broken, torch.zeros(8, dtype=torch.long)), "student"),
+        (lambda: losses.ensemble(torch.stack([s, broken])), "ensemble"),
+    ):
         with pytest.raises(ValueError, match=f"the {whose}'s logits contain NaN"):
             call()
 

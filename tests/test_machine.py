@@ -36,11 +36,14 @@ def test_a_processor_with_avx2_alone_multiplies_in_float32():
     assert facts["precision"] == "float32" and facts["instructions"] == "avx2"
 
 
-@pytest.mark.parametrize("native, times, chosen", [
-    (True, {torch.bfloat16: 1.0, torch.float32: 2.0}, torch.bfloat16),
-    (True, {torch.bfloat16: 2.0, torch.float32: 1.0}, torch.float32),
-    (False, {torch.bfloat16: 1.0, torch.float32: 2.0}, torch.float32),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "native, times, chosen",
+    [
+        (True, {torch.bfloat16: 1.0, torch.float32: 2.0}, torch.bfloat16),
+        (True, {torch.bfloat16: 2.0, torch.float32: 1.0}, torch.float32),
+        (False, {torch.bfloat16: 1.0, torch.float32: 2.0}, torch.float32),
+    ],
+)
 def test_bfloat16_is_chosen_where_it_is_native_and_measured_to_be_faster(native, times, chosen, monkeypatch):
     monkeypatch.setattr(machine, "_has_native_bfloat16", lambda: native)
     monkeypatch.setattr(machine, "_milliseconds", lambda dtype, device: times[dtype])

@@ -114,15 +114,18 @@ def alone_for(epochs, seed):
     return student
 
 
-@pytest.mark.parametrize(("members", "settings", "said"), [
-    ([net(0), models.mlp((12, 8), n_in=36, n_classes=5).double()], {}, "number 1 differs"),
-    ([net(0), nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).double()], {}, "number 1 differs"),
-    ([], {}, "no member"),
-    ([net(0), net(1)], {"T": [1.0]}, "T: one value for all, or one for each of the 2"),
-    ([net(0), net(1)], {"T": [1.0, 0.0]}, "temperature T must be > 0"),
-    ([net(0), net(1)], {"alpha": [1.0, 1.5]}, r"alpha is .* in \[0, 1\]"),
-    ([net(0), net(1)], {"without": [(3,)]}, "without: one value"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("members", "settings", "said"),
+    [
+        ([net(0), models.mlp((12, 8), n_in=36, n_classes=5).double()], {}, "number 1 differs"),
+        ([net(0), nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).double()], {}, "number 1 differs"),
+        ([], {}, "no member"),
+        ([net(0), net(1)], {"T": [1.0]}, "T: one value for all, or one for each of the 2"),
+        ([net(0), net(1)], {"T": [1.0, 0.0]}, "temperature T must be > 0"),
+        ([net(0), net(1)], {"alpha": [1.0, 1.5]}, r"alpha is .* in \[0, 1\]"),
+        ([net(0), net(1)], {"without": [(3,)]}, "without: one value"),
+    ],
+)
 def test_what_cannot_be_trained_at_once_is_said(members, settings, said):
     with pytest.raises(ValueError, match=said):
         many.fit(members, DATA, **HOW, **settings)

@@ -205,8 +205,11 @@ def test_a_bilstm_reads_both_ways_and_never_padding():
 
 def test_a_bilstm_is_its_seeds_and_may_begin_with_given_words():
     words = torch.randn(30, 5)
-    one, other, given = models.bilstm(5, 4, n_words=30), models.bilstm(5, 4, n_words=30), \
-        models.bilstm(5, 4, n_words=30, words=words)  # fmt: skip
+    one, other, given = (
+        models.bilstm(5, 4, n_words=30),
+        models.bilstm(5, 4, n_words=30),
+        models.bilstm(5, 4, n_words=30, words=words),
+    )
     assert torch.equal(one.lstm.weight_ih_l0, other.lstm.weight_ih_l0)
     assert torch.equal(given.words.weight, words) and not torch.equal(one.words.weight, words)
     assert not torch.equal(models.bilstm(5, 4, n_words=30, seed=1).words.weight, one.words.weight)

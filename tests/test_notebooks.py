@@ -74,14 +74,17 @@ def notebook(*sources):
     return nbformat.v4.new_notebook(cells=cells, metadata=spec)
 
 
-@pytest.mark.parametrize("source, problem", [
-    ("1 / 0", "ZeroDivisionError"),
-    ("import socket; socket.create_connection(('192.0.2.1', 80), timeout=1)", "network is off"),
-    ("import urllib.request; urllib.request.urlopen('http://example.org')", "network is off"),
-    ("import ipywidgets as w; w.interact(lambda x: 1 / 0, x=(0, 3));", "ZeroDivisionError"),
-    ("import time; time.sleep(60)", "timed out|Timeout"),
-    ("import os; os._exit(3)", "died|Dead"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "source, problem",
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("import socket; socket.create_connection(('192.0.2.1', 80), timeout=1)", "network is off"),
+        ("import urllib.request; urllib.request.urlopen('http://example.org')", "network is off"),
+        ("import ipywidgets as w; w.interact(lambda x: 1 / 0, x=(0, 3));", "ZeroDivisionError"),
+        ("import time; time.sleep(60)", "timed out|Timeout"),
+        ("import os; os._exit(3)", "died|Dead"),
+    ],
+)
 def test_what_is_wrong_with_a_notebook_is_seen(source, problem, tmp_path, offline):
     """Planted: an error, two ways out to the network, an error inside a widget, a cell without end, a dead kernel."""
     nbformat.write(notebook(source), tmp_path / "bad.ipynb")

@@ -47,14 +47,17 @@ def test_shifting_is_moving_the_last_layers_bias():
     torch.testing.assert_close(omitted.shifted(before, [2], 1.5), layer(x).detach())
 
 
-@pytest.mark.parametrize(("ask", "said"), [
-    (lambda s, y: omitted.by_errors(s, y[:3], [1]), "must have the shapes"),
-    (lambda s, y: omitted.by_errors(s, y, []), "some, not all"),
-    (lambda s, y: omitted.by_errors(s, y, [0, 1]), "some, not all"),
-    (lambda s, y: omitted.by_errors(s, y, [2]), "some, not all"),
-    (lambda s, y: omitted.by_errors(s * torch.nan, y, [1]), "finite"),
-    (lambda s, y: omitted.by_frequency(s, [1], 1.0), "between 0 and 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda s, y: omitted.by_errors(s, y[:3], [1]), "must have the shapes"),
+        (lambda s, y: omitted.by_errors(s, y, []), "some, not all"),
+        (lambda s, y: omitted.by_errors(s, y, [0, 1]), "some, not all"),
+        (lambda s, y: omitted.by_errors(s, y, [2]), "some, not all"),
+        (lambda s, y: omitted.by_errors(s * torch.nan, y, [1]), "finite"),
+        (lambda s, y: omitted.by_frequency(s, [1], 1.0), "between 0 and 1"),
+    ],
+)
 def test_what_makes_no_sense_is_said(ask, said):
     with pytest.raises(ValueError, match=said):
         ask(torch.randn(6, 2), torch.tensor([0, 1] * 3))

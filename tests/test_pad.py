@@ -76,12 +76,15 @@ def test_thin_and_tiny_drawings_stay_inside_the_frame():
         assert back.shape == (1, 28, 28) and back.max() == 1
 
 
-@pytest.mark.parametrize(("ink", "said"), [
-    (torch.zeros(1, 28, 28), r"\(height, width\), got \(1, 28, 28\)"),
-    (torch.full((28, 28), torch.nan), "0 .paper. to 1, got nan"),
-    (torch.full((28, 28), 2.0), "got 2 to 2"),
-    (torch.full((28, 28), -0.4), "normalised"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ink", "said"),
+    [
+        (torch.zeros(1, 28, 28), r"\(height, width\), got \(1, 28, 28\)"),
+        (torch.full((28, 28), torch.nan), "0 .paper. to 1, got nan"),
+        (torch.full((28, 28), 2.0), "got 2 to 2"),
+        (torch.full((28, 28), -0.4), "normalised"),
+    ],
+)
 def test_what_is_no_drawing_is_refused(ink, said):
     with pytest.raises(ValueError, match=said):
         like_mnist(ink)
@@ -157,19 +160,22 @@ def test_T_moves_the_bars_in_the_browser(nets):
     assert (panel.controls["T"], panel.pieces["bars"], "T") in links
 
 
-@pytest.mark.parametrize(("make", "said"), [
-    (lambda: widgets.pad(models.mlp((5,)), NAMES), "nets by name are wanted"),
-    (lambda: widgets.pad({}, NAMES), "nets by name are wanted"),
-    (lambda: widgets.pad({"teacher": models.mlp((5,))}, NAMES[:9]), "9 names for 10 classes"),
-    (lambda: widgets.pad({"a": models.mlp((5,)), "b": models.mlp((5,), n_classes=9)}, NAMES), "one shape"),
-    (lambda: widgets.Pad().put(torch.rand(2, 28, 28)), "got 2 of 28 × 28"),
-    (lambda: widgets.Pad().put(torch.rand(1, 28, 20)), "got 1 of 28 × 20"),
-    (lambda: widgets.Pad().put(torch.rand(28, 28) - 0.5), "normalised"),
-    (lambda: setattr(widgets.Pad(), "ink", b"123"), "got 3 bytes"),
-    (lambda: widgets.Bars(recipe="nets", inputs={"labels": torch.zeros(10)}), "two dimensions"),
-    (lambda: widgets.Bars(recipe="nets", inputs={"a": torch.zeros(2, 3), "b": torch.zeros(1, 3)}), "one shape"),
-    (lambda: widgets.Bars(recipe="nets", inputs={"a": torch.zeros(2, 3)}, index=2), "0 to 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: widgets.pad(models.mlp((5,)), NAMES), "nets by name are wanted"),
+        (lambda: widgets.pad({}, NAMES), "nets by name are wanted"),
+        (lambda: widgets.pad({"teacher": models.mlp((5,))}, NAMES[:9]), "9 names for 10 classes"),
+        (lambda: widgets.pad({"a": models.mlp((5,)), "b": models.mlp((5,), n_classes=9)}, NAMES), "one shape"),
+        (lambda: widgets.Pad().put(torch.rand(2, 28, 28)), "got 2 of 28 × 28"),
+        (lambda: widgets.Pad().put(torch.rand(1, 28, 20)), "got 1 of 28 × 20"),
+        (lambda: widgets.Pad().put(torch.rand(28, 28) - 0.5), "normalised"),
+        (lambda: setattr(widgets.Pad(), "ink", b"123"), "got 3 bytes"),
+        (lambda: widgets.Bars(recipe="nets", inputs={"labels": torch.zeros(10)}), "two dimensions"),
+        (lambda: widgets.Bars(recipe="nets", inputs={"a": torch.zeros(2, 3), "b": torch.zeros(1, 3)}), "one shape"),
+        (lambda: widgets.Bars(recipe="nets", inputs={"a": torch.zeros(2, 3)}, index=2), "0 to 1"),
+    ],
+)
 def test_slips_are_named(make, said):
     with pytest.raises(ValueError, match=said):
         make()

@@ -81,11 +81,14 @@ def test_workers_that_always_die_end_the_map(tmp_path):
         parallel.map(lambda i: os.kill(os.getpid(), signal.SIGKILL), [(0,), (1,)], n_jobs=2)
 
 
-@pytest.mark.parametrize(("settings", "error", "said"), [
-    ({"n_jobs": 0}, ValueError, "is the number of processes, at least 1, got 0"),
-    ({"backend": "threading", "n_jobs": 2}, ValueError, "'loky', 'dask' or 'ray', got 'threading'"),
-    ({"backend": "dask", "n_jobs": 2}, ValueError, "wants an open client"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"n_jobs": 0}, ValueError, "is the number of processes, at least 1, got 0"),
+        ({"backend": "threading", "n_jobs": 2}, ValueError, "'loky', 'dask' or 'ray', got 'threading'"),
+        ({"backend": "dask", "n_jobs": 2}, ValueError, "wants an open client"),
+    ],
+)
 def test_what_cannot_be_spread_is_said(settings, error, said):
     with pytest.raises(error, match=said):
         parallel.map(abs, [(1,), (2,)], **settings)

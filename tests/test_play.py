@@ -349,8 +349,9 @@ def test_an_error_in_a_step_is_kept_shown_and_told_with_the_users_own_line(users
         player.play()
         await until(lambda: player.state != "playing" and not workers())
         assert player.state == "error" and isinstance(player.error, ZeroDivisionError)
-        assert play.told(player.error) == ("ZeroDivisionError: division by zero\n"
-                                           "line 3: return 1 / 0  # the user's own line")
+        assert play.told(player.error) == (
+            "ZeroDivisionError: division by zero\nline 3: return 1 / 0  # the user's own line"
+        )
         assert steps.taken == 3 and steps.drawn[-1] == (None, threading.main_thread())
         await asyncio.sleep(0.05)
         assert steps.taken == 3, "it goes on silently"

@@ -103,8 +103,12 @@ def test_places_that_are_not_asked_for_do_not_count():
     fewer = targets.clone()
     fewer[10:] = pretrain.NOT_ASKED
     with torch.no_grad():
-        torch.testing.assert_close(pretrain.loss(learner, inputs, fewer),
-                                   pretrain.loss(learner, inputs[:10], targets[:10]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            pretrain.loss(learner, inputs, fewer),
+            pretrain.loss(learner, inputs[:10], targets[:10]),
+            rtol=1e-4,
+            atol=1e-5,
+        )
         assert pretrain.loss(learner, x, torch.full_like(x, pretrain.NOT_ASKED)) == 0
 
 
@@ -135,8 +139,7 @@ def test_a_net_learns_what_word_follows_another_and_keeps_it_without_the_learner
 def test_a_compressed_net_takes_the_place_of_the_whole():
     x = texts()
     learner = pretrain.MaskedWords(small(), x)
-    for net in (compress.layers(learner.net, keep=[0]),
-                compress.factorised(learner.net, 4, "*word_embeddings")):  # fmt: skip
+    for net in (compress.layers(learner.net, keep=[0]), compress.factorised(learner.net, 4, "*word_embeddings")):
         other = learner.around(net)
         (row,) = train.fit(other, (x,), pretrain.guessing(other), epochs=1, lr=1e-3)
         assert row["words"] > 0 and other.net is net

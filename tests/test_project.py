@@ -20,9 +20,38 @@ from kdlab.course import readme as generated
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SH = shutil.which("sh")
 # From the top rung down: a module imports only from rungs above its own.
-LADDER = ["disk", "place", "machine", "randomness", "hmm", "data", "models", "losses", "metrics", "omitted", "text",
-          "features", "checkpoints", "train", "pretrain", "parallel", "many", "joint", "specialists", "compress",
-          "values", "store", "ruler", "course", "knobs", "play", "teachers", "plots", "widgets", "cli"]  # fmt: skip
+LADDER = [
+    "disk",
+    "place",
+    "machine",
+    "randomness",
+    "hmm",
+    "data",
+    "models",
+    "losses",
+    "metrics",
+    "omitted",
+    "text",
+    "features",
+    "checkpoints",
+    "train",
+    "pretrain",
+    "parallel",
+    "many",
+    "joint",
+    "specialists",
+    "compress",
+    "values",
+    "store",
+    "ruler",
+    "course",
+    "knobs",
+    "play",
+    "teachers",
+    "plots",
+    "widgets",
+    "cli",
+]
 
 
 def split(requirement: str) -> tuple[str, str]:
@@ -89,8 +118,9 @@ def run_setup(tmp_path, *programs: tuple[str, str], **environ) -> subprocess.Com
         (tools / name).write_text(f"#!{SH}\n{script}\n")
         (tools / name).chmod(0o755)
     environ = {"PATH": str(tools), "VENV": str(tmp_path / "venv"), **environ}
-    return subprocess.run([SH, str(ROOT / "scripts" / "setup.sh"), "."], capture_output=True, text=True,
-                          env=environ, cwd=tmp_path)  # fmt: skip
+    return subprocess.run(
+        [SH, str(ROOT / "scripts" / "setup.sh"), "."], capture_output=True, text=True, env=environ, cwd=tmp_path
+    )
 
 
 def without_venv(version: str) -> str:
@@ -196,8 +226,9 @@ def test_every_file_the_package_needs_is_in_the_wheel(tmp_path):
     for path in (ROOT / "kdlab").rglob("*"):
         if path.is_dir() or "__pycache__" in path.parts:
             continue
-        package = next(p for p in sorted(packages, key=len, reverse=True)
-                       if (ROOT / p.replace(".", "/")) in path.parents)  # fmt: skip
+        package = next(
+            p for p in sorted(packages, key=len, reverse=True) if (ROOT / p.replace(".", "/")) in path.parents
+        )
         inside = path.relative_to(ROOT / package.replace(".", "/"))
         covered = path.suffix == ".py" and len(inside.parts) == 1
         assert covered or any(inside.match(pattern) for pattern in declared.get(package, [])), f"{path} is left behind"

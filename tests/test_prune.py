@@ -81,8 +81,10 @@ def test_the_net_that_was_given_stays_and_biases_and_embeddings_are_left_alone(b
     changed = {name for name, value in sparse.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {f"{name}.weight" for name in surgery.layers(bert, "*encoder*")}
     assert prune.zeros(sparse, "*encoder*") == 0.5
-    assert metrics.nonzero(bert) - metrics.nonzero(sparse) == sum(
-        layer.weight.numel() for layer in surgery.layers(bert, "*encoder*").values()) / 2  # fmt: skip
+    assert (
+        metrics.nonzero(bert) - metrics.nonzero(sparse)
+        == sum(layer.weight.numel() for layer in surgery.layers(bert, "*encoder*").values()) / 2
+    )
 
 
 def test_exactly_the_share_goes_where_many_weights_are_equally_small(mlp):
@@ -129,8 +131,16 @@ def test_held_trains_as_torchs_masks_do_and_leaves_a_plain_net(mlp, cases):
     names = list(ours.state_dict())
     with prune.held(ours):
         assert list(ours.state_dict()) == names
-        train.fit(ours, cases, train.labels(ours), epochs=20, lr=0.01, batch_size=64, schedule=train.constant,
-                  optimizer=lambda p, lr: torch.optim.Adam(p, lr=lr))  # fmt: skip
+        train.fit(
+            ours,
+            cases,
+            train.labels(ours),
+            epochs=20,
+            lr=0.01,
+            batch_size=64,
+            schedule=train.constant,
+            optimizer=lambda p, lr: torch.optim.Adam(p, lr=lr),
+        )
     descend(theirs, *cases, 20)
     for layer in linears(theirs):
         torchs.remove(layer, "weight")
@@ -190,8 +200,11 @@ def test_gradually_says_when_the_training_was_too_short(mlp, cases):
 
 @pytest.mark.parametrize("share", [1, -0.1, 30, math.nan])
 def test_a_share_outside_its_range_is_refused(mlp, share):
-    for use in (lambda: prune.magnitude(mlp, share), lambda: prune.gradually(mlp, share, 10).__enter__(),
-                lambda: prune.least_important(torch.rand(2, 4), share)):  # fmt: skip
+    for use in (
+        lambda: prune.magnitude(mlp, share),
+        lambda: prune.gradually(mlp, share, 10).__enter__(),
+        lambda: prune.least_important(torch.rand(2, 4), share),
+    ):
         with pytest.raises(ValueError, match=f"at least 0 and below 1, got {share}; for 30 % give 0.3"):
             use()
 
@@ -232,8 +245,9 @@ def test_the_matrices_of_heads_are_really_smaller_as_transformers_own_tool_makes
         theirs = prune_linear_layer(copy.deepcopy(getattr(whole.self, name)), stay)
         assert same(getattr(small.self, name).state_dict(), theirs.state_dict())
         assert getattr(small.self, name).out_features == 12
-    assert same(small.output.dense.state_dict(),
-                prune_linear_layer(copy.deepcopy(whole.output.dense), stay, dim=1).state_dict())  # fmt: skip
+    assert same(
+        small.output.dense.state_dict(), prune_linear_layer(copy.deepcopy(whole.output.dense), stay, dim=1).state_dict()
+    )
     assert (small.self.num_attention_heads, small.self.all_head_size, small.output.dense.in_features) == (3, 12, 12)
     gone = 4 * (3 * (16 + 1) + 16)
     assert metrics.parameters(bert) - metrics.parameters(prune.heads(bert, {1: [2]})) == gone
@@ -247,8 +261,11 @@ def test_heads_go_by_and_by_as_they_go_at_once(bert, texts):
 
 @pytest.mark.parametrize("kind", ["DistilBert", "Roberta", "Electra"])
 def test_other_encoders_lose_heads_too(kind, texts):
-    sizes = {"dim": 16, "hidden_dim": 32, "n_heads": 4, "n_layers": 2} if kind == "DistilBert" else {
-        "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}  # fmt: skip
+    sizes = (
+        {"dim": 16, "hidden_dim": 32, "n_heads": 4, "n_layers": 2}
+        if kind == "DistilBert"
+        else {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
+    )
     config = getattr(transformers, f"{kind}Config")(vocab_size=50, num_labels=5, pad_token_id=0, **sizes)
     net = text.Bert(getattr(transformers, f"{kind}ForSequenceClassification")(config)).eval()
     small = prune.heads(net, {0: [0], 1: [1, 2, 3]})
@@ -264,8 +281,9 @@ def test_a_net_without_heads_or_layers_is_plain_and_its_weights_load_into_one_bu
     torch.save(small.model, tmp_path / "small.pt")
     again = torch.load(tmp_path / "small.pt", weights_only=False)
     assert metrics.logits(text.Bert(again), texts[0]).equal(metrics.logits(small, texts[0]))
-    other = prune.layers(prune.heads(text.untrained(5, layers=2, width=16, heads=4, vocab_size=50, seed=9),
-                                     {0: [1], 1: [0, 3]}), [1])  # fmt: skip
+    other = prune.layers(
+        prune.heads(text.untrained(5, layers=2, width=16, heads=4, vocab_size=50, seed=9), {0: [1], 1: [0, 3]}), [1]
+    )
     other.load_state_dict(small.state_dict())
     assert metrics.logits(other, texts[0]).equal(metrics.logits(small, texts[0]))
 
@@ -278,8 +296,10 @@ def test_importance_is_the_mean_size_of_the_slope_by_finite_differences(bert, te
         return F.cross_entropy(metrics.logits(muted(bert, {layer: [head]}, scale), x), y, reduction="none")
 
     h = 1e-5
-    expected = [[((losses(1 + h, i, j) - losses(1 - h, i, j)) / (2 * h)).abs().mean().item() for j in range(4)]
-                for i in range(2)]  # fmt: skip
+    expected = [
+        [((losses(1 + h, i, j) - losses(1 - h, i, j)) / (2 * h)).abs().mean().item() for j in range(4)]
+        for i in range(2)
+    ]
     for batch_size in (64, 5):
         found = prune.head_importance(bert, x, y, batch_size)
         torch.testing.assert_close(found.double(), torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-7)
@@ -396,8 +416,11 @@ def test_layers_that_are_not_there_or_out_of_order_are_refused(keep):
 def test_which_list_of_layers_must_be_clear(mlp):
     two = nn.ModuleDict({"a": encoder(2), "b": encoder(3)})
     assert len(prune.layers(two, [0], "b.layers")["b"].layers) == 1
-    for net, name, said in ((two, None, "no name was given; there are a.layers, b.layers"),
-                            (two, "c", "'c' is none; there are a.layers"), (mlp, None, "none in this model")):
+    for net, name, said in (
+        (two, None, "no name was given; there are a.layers, b.layers"),
+        (two, "c", "'c' is none; there are a.layers"),
+        (mlp, None, "none in this model"),
+    ):
         with pytest.raises(ValueError, match=said):
             prune.layers(net, [0], name)
     with pytest.raises(ValueError, match="p is the probability of skipping a layer, at least 0 and below 1, got 1"):

@@ -182,13 +182,16 @@ def test_int8_embeddings_agree_with_torchs_own_and_unlike_those_are_kept_by_safe
     layer = nn.Embedding(50, 16)
     ours = compress.int8_embeddings(nn.Sequential(layer))
     per_row = torch.ao.quantization.float_qparams_weight_only_qconfig
-    torchs = torch.ao.quantization.quantize_dynamic(nn.Sequential(copy.deepcopy(layer)), {nn.Embedding: per_row},
-                                                    dtype=torch.quint8)  # fmt: skip
+    torchs = torch.ao.quantization.quantize_dynamic(
+        nn.Sequential(copy.deepcopy(layer)), {nn.Embedding: per_row}, dtype=torch.quint8
+    )
     x = torch.arange(50)
     torch.testing.assert_close(ours(x), torchs(x), atol=0.03, rtol=0)  # two grids, a step of 0.02 each
     state = safetensors.torch.load(safetensors.torch.save(ours.state_dict()))
-    assert {name: str(value.dtype) for name, value in state.items()} == {"0.weight": "torch.int8",
-                                                                        "0.step": "torch.float32"}  # fmt: skip
+    assert {name: str(value.dtype) for name, value in state.items()} == {
+        "0.weight": "torch.int8",
+        "0.step": "torch.float32",
+    }
     other = compress.int8_embeddings(nn.Sequential(nn.Embedding(50, 16)))
     other.load_state_dict(state)
     assert torch.equal(other(x), ours(x))

@@ -53,16 +53,22 @@ def test_the_energies_of_one_frame_by_hand():
         bands = [np.interp(hertz, edges[b : b + 3], [0, 1, 0], left=0, right=0) for b in range(40)]
         energies.append(np.log(np.array(bands) @ power + 1e-6))
     energies = np.array(energies)
-    torch.testing.assert_close(speech.log_mel(sound, 8_000).double(), torch.tensor(energies - energies.mean(axis=0)),
-                               atol=1e-3, rtol=1e-3)  # fmt: skip
+    torch.testing.assert_close(
+        speech.log_mel(sound, 8_000).double(), torch.tensor(energies - energies.mean(axis=0)), atol=1e-3, rtol=1e-3
+    )
 
 
-@pytest.mark.parametrize(("sound", "rate", "said"), [
-    (tone(440, rate=16_000), 16_000, r"8,000 samples a second is wanted, got 16,000; .*resample_poly"),
-    (np.zeros(8_000), 8_000, "silent"), (np.full(8_000, 0.3), 8_000, "silent"),
-    (np.array([np.nan] * 800), 8_000, "NaN"), (np.zeros((8_000, 2)), 8_000, "one channel"),
-    (tone(440, 0.01), 8_000, "at least 200 samples"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sound", "rate", "said"),
+    [
+        (tone(440, rate=16_000), 16_000, r"8,000 samples a second is wanted, got 16,000; .*resample_poly"),
+        (np.zeros(8_000), 8_000, "silent"),
+        (np.full(8_000, 0.3), 8_000, "silent"),
+        (np.array([np.nan] * 800), 8_000, "NaN"),
+        (np.zeros((8_000, 2)), 8_000, "one channel"),
+        (tone(440, 0.01), 8_000, "at least 200 samples"),
+    ],
+)
 def test_sound_that_cannot_be_used_is_named(sound, rate, said):
     with pytest.raises(ValueError, match=said):
         speech.log_mel(sound, rate)
@@ -111,8 +117,10 @@ def test_no_speaker_of_one_part_speaks_in_another(small):
 
 
 def test_the_same_settings_make_the_same_corpus_in_another_process(small):
-    code = ("from kdlab import data; d = data.load('digits-speech', 'cpu', n_train=30, n_test=10); "
-            "print(data.digest(d), d.test[-1].sound[::50].sum())")  # fmt: skip
+    code = (
+        "from kdlab import data; d = data.load('digits-speech', 'cpu', n_train=30, n_test=10); "
+        "print(data.digest(d), d.test[-1].sound[::50].sum())"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
     assert said == [data.digest(small), str(small.test[-1].sound[::50].sum())]
     other = speech.synthesised(torch.device("cpu"), 30, 10, seed=1)
@@ -148,7 +156,8 @@ def test_a_missing_espeak_and_a_voice_it_lacks_are_named(monkeypatch, tmp_path):
     with pytest.raises(ModuleNotFoundError, match="pip install espeakng-loader"):
         voices.spoken([voices.Sentence(["one"])])
     (tmp_path / "espeakng_loader.py").write_text(
-        "def get_library_path(): return '/nowhere/libespeak.so'\ndef get_data_path(): return '/nowhere'")
+        "def get_library_path(): return '/nowhere/libespeak.so'\ndef get_data_path(): return '/nowhere'"
+    )
     with pytest.raises(RuntimeError, match="espeak-ng failed: OSError.*libespeak"):
         voices.spoken([voices.Sentence(["one"])])
 
@@ -178,8 +187,10 @@ def archive(path, rate=8_000):
         for speaker in speech.SPEAKERS:
             for digit in range(10):
                 for take in range(6):
-                    with packed.open(f"some-folder/recordings/{digit}_{speaker}_{take}.wav", "w") as file, \
-                            wave.open(file, "wb") as sound:  # fmt: skip
+                    with (
+                        packed.open(f"some-folder/recordings/{digit}_{speaker}_{take}.wav", "w") as file,
+                        wave.open(file, "wb") as sound,
+                    ):
                         sound.setparams((1, 2, rate, 0, "NONE", ""))
                         sound.writeframes(digit_sound(digit, rng).tobytes())
     return path

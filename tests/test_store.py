@@ -87,11 +87,19 @@ class Awkward(nn.Module):
         self.turned = nn.Parameter(torch.randn(3, 2).t())
         whole = torch.randn(6)
         for name, value in {
-            "left": whole[:4], "right": whole[2:], "same": whole[:4],
-            "start": whole[:3], "apart": whole[::2], "whole": whole[:4].view(torch.int32), "empty": torch.zeros(0, 3),
-            "half_": torch.randn(3).half(), "brain": torch.randn(3).bfloat16(), "mask": torch.tensor([True, False]),
-            "scale": torch.tensor(0.1, dtype=torch.float64), "odd": torch.tensor([-0.0, math.nan, math.inf]),
-        }.items():  # fmt: skip
+            "left": whole[:4],
+            "right": whole[2:],
+            "same": whole[:4],
+            "start": whole[:3],
+            "apart": whole[::2],
+            "whole": whole[:4].view(torch.int32),
+            "empty": torch.zeros(0, 3),
+            "half_": torch.randn(3).half(),
+            "brain": torch.randn(3).bfloat16(),
+            "mask": torch.tensor([True, False]),
+            "scale": torch.tensor(0.1, dtype=torch.float64),
+            "odd": torch.tensor([-0.0, math.nan, math.inf]),
+        }.items():
             self.register_buffer(name, value)
 
 
@@ -278,8 +286,11 @@ def test_entries_lists_and_forget_deletes():
     store.result("net-2", {}, lambda: 4)
     rows = store.entries()
     assert sorted((r["name"], json.dumps(r["settings"])) for r in rows) == [
-        ("net", '{"seed": 0}'), ("net", '{"seed": 1}'), ("net", '{"seed": 1}'), ("net-2", "{}"),
-    ]  # fmt: skip
+        ("net", '{"seed": 0}'),
+        ("net", '{"seed": 1}'),
+        ("net", '{"seed": 1}'),
+        ("net-2", "{}"),
+    ]
     assert all(r["bytes"] == r["path"].stat().st_size and r["when"] and r["damaged"] is None for r in rows)
     assert [store.forget("net", {"seed": 1}), store.forget("net", {"seed": 1})] == [2, 0]
     assert [store.forget("net"), [r["name"] for r in store.entries()]] == [1, ["net-2"]]

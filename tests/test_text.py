@@ -85,8 +85,13 @@ def test_groups_change_no_logit_and_no_gradient():
         net.zero_grad()
         logits = net(x)
         logits.square().sum().backward()
-        found.append((logits.detach(), net.model.classifier.weight.grad.clone(),
-                      net.model.bert.embeddings.word_embeddings.weight.grad.clone()))  # fmt: skip
+        found.append(
+            (
+                logits.detach(),
+                net.model.classifier.weight.grad.clone(),
+                net.model.bert.embeddings.word_embeddings.weight.grad.clone(),
+            )
+        )
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -128,8 +133,9 @@ def test_a_saved_net_is_loaded_by_transformers_alone(tmp_path):
     net.model.save_pretrained(tmp_path)
     again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        torch.testing.assert_close(again(input_ids=x, attention_mask=(x != 0).long()).logits, net(x), rtol=1e-4,
-                                   atol=1e-6)  # fmt: skip
+        torch.testing.assert_close(
+            again(input_ids=x, attention_mask=(x != 0).long()).logits, net(x), rtol=1e-4, atol=1e-6
+        )
 
 
 def test_updates_change_nothing_until_they_learn_and_then_merge_into_the_same_net():
@@ -173,8 +179,14 @@ def test_the_packaged_bert_makes_the_errors_that_its_record_says():
 
 def test_fine_tuning_is_kept_and_not_done_twice(task, tmp_path, monkeypatch):
     monkeypatch.setenv("KDLAB_STORE", str(tmp_path))
-    task = task._replace(x_train=task.x_train[:8], y_train=task.y_train[:8], x_dev=task.x_dev[:4],
-                         y_dev=task.y_dev[:4], x_test=task.x_test[:4], y_test=task.y_test[:4])  # fmt: skip
+    task = task._replace(
+        x_train=task.x_train[:8],
+        y_train=task.y_train[:8],
+        x_dev=task.x_dev[:4],
+        y_dev=task.y_dev[:4],
+        x_test=task.x_test[:4],
+        y_test=task.y_test[:4],
+    )
     changed = {"epochs": 1, "rank": 2}
     first = bert.fine_tuned(task, **changed)
     monkeypatch.setattr(bert, "learn", lambda *_: pytest.fail("trained twice"))
@@ -191,8 +203,9 @@ def test_only_keeps_the_texts_of_some_classes_and_counts_these_anew(task):
         chosen = [i for i, c in enumerate(y.tolist()) if task.classes[c].startswith("noun.")]
         assert [nouns.classes[c] for c in mine.tolist()] == [task.classes[y[i]] for i in chosen]
         assert torch.equal(getattr(nouns, f"x_{part}"), getattr(task, f"x_{part}")[chosen])
-    assert nouns.texts_test == [task.texts_test[i] for i, c in enumerate(task.y_test.tolist())
-                                if task.classes[c].startswith("noun.")]  # fmt: skip
+    assert nouns.texts_test == [
+        task.texts_test[i] for i, c in enumerate(task.y_test.tolist()) if task.classes[c].startswith("noun.")
+    ]
     with pytest.raises(ValueError, match=r"'noun\.dogs'"):
         text.only(task, ["verb.*", "noun.dogs"])
 

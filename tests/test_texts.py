@@ -39,8 +39,18 @@ def test_a_gloss_has_its_word_and_its_supersense(glosses):
 
 def test_supersenses_stand_in_wordnets_order():
     """Of WordNet's lexnames file: the number of a few."""
-    names = {0: "adj.all", 2: "adv.all", 3: "noun.Tops", 5: "noun.animal", 18: "noun.person", 28: "noun.time",
-             29: "verb.body", 38: "verb.motion", 43: "verb.weather", 44: "adj.ppl"}  # fmt: skip
+    names = {
+        0: "adj.all",
+        2: "adv.all",
+        3: "noun.Tops",
+        5: "noun.animal",
+        18: "noun.person",
+        28: "noun.time",
+        29: "verb.body",
+        38: "verb.motion",
+        43: "verb.weather",
+        44: "adj.ppl",
+    }
     assert {i: texts.SUPERSENSES[i] for i in names} == names and len(texts.SUPERSENSES) == 45
 
 
@@ -92,8 +102,10 @@ def a_mirror(folder: Path, monkeypatch) -> None:
     made = {"train.tsv": "\n".join(ROWS), "dev.tsv": "label\tcontent\n0\tdull"}
     for name, rows in made.items():
         (folder / "sst2" / name).write_text(rows)
-    both = [file._replace(hashes=(f"sha256:{hashlib.sha256(made[file.name].encode()).hexdigest()}",))
-            for file in (texts._TRAIN, texts._DEV)]  # fmt: skip
+    both = [
+        file._replace(hashes=(f"sha256:{hashlib.sha256(made[file.name].encode()).hexdigest()}",))
+        for file in (texts._TRAIN, texts._DEV)
+    ]
     monkeypatch.setattr(texts, "_TRAIN", both[0])
     monkeypatch.setattr(texts, "_DEV", both[1])
     monkeypatch.setattr(texts, "_N_DEV", 1)

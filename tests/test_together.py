@@ -23,11 +23,13 @@ def texts(n=12):
 
 def halves():
     x, y = texts()
-    return {"layers": lambda net: prune.layers(net, [0, 3]),
-            "heads": lambda net: prune.heads(net, prune.least_important(prune.head_importance(net, x, y), 0.5)),
-            "factors": lambda net: compress.factorised(net, 0.5, "*.intermediate.dense"),
-            "zeros": lambda net: prune.magnitude(net, 0.5, "*encoder*"),
-            "bytes": quantize.int8}  # fmt: skip
+    return {
+        "layers": lambda net: prune.layers(net, [0, 3]),
+        "heads": lambda net: prune.heads(net, prune.least_important(prune.head_importance(net, x, y), 0.5)),
+        "factors": lambda net: compress.factorised(net, 0.5, "*.intermediate.dense"),
+        "zeros": lambda net: prune.magnitude(net, 0.5, "*encoder*"),
+        "bytes": quantize.int8,
+    }
 
 
 def test_a_stack_is_the_ways_one_after_another_and_leaves_the_net_given():
@@ -42,8 +44,10 @@ def test_a_stack_is_the_ways_one_after_another_and_leaves_the_net_given():
 
 def test_the_order_makes_another_net():
     ways = halves()
-    zeros = {order: prune.zeros(compress.stacked(bert(), ways, order), "*encoder*")
-             for order in (("factors", "zeros"), ("zeros", "factors"))}  # fmt: skip
+    zeros = {
+        order: prune.zeros(compress.stacked(bert(), ways, order), "*encoder*")
+        for order in (("factors", "zeros"), ("zeros", "factors"))
+    }
     assert zeros["factors", "zeros"] == pytest.approx(0.5, abs=1e-3)
     assert zeros["zeros", "factors"] < 0.45, "factorising the emptied matrices should fill them again"
 
@@ -66,11 +70,14 @@ def test_it_learns_once_after_the_cuts_and_before_the_bytes_and_its_zeros_stay()
     assert len(seen) == 2, "nothing was cut, so there is nothing to recover from"
 
 
-@pytest.mark.parametrize(("order", "said"), [
-    (["bytes", "factors"], "factors cannot come after bytes.*neither be cut nor learn.*let bytes be the last"),
-    (["layers", "halves"], "no way called 'halves'; there are layers, heads"),
-    (["layers", "layers"], "layers comes twice in layers → layers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        (["bytes", "factors"], "factors cannot come after bytes.*neither be cut nor learn.*let bytes be the last"),
+        (["layers", "halves"], "no way called 'halves'; there are layers, heads"),
+        (["layers", "layers"], "layers comes twice in layers → layers"),
+    ],
+)
 def test_an_order_that_cannot_be_is_refused_before_anything_is_done(order, said):
     def never(net):
         raise AssertionError("should not be called")

@@ -37,8 +37,16 @@ def same(a, b):
 def test_one_step_of_plain_gradient_descent_is_what_calculus_says():
     x, y = blobs(8)
     model, by_hand = net(), net()
-    training = train.Training(model, (x, y), train.labels(model), epochs=1, lr=0.5, batch_size=8,
-                              schedule=train.constant, optimizer=torch.optim.SGD)
+    training = train.Training(
+        model,
+        (x, y),
+        train.labels(model),
+        epochs=1,
+        lr=0.5,
+        batch_size=8,
+        schedule=train.constant,
+        optimizer=torch.optim.SGD,
+    )
     next(training)
     F.cross_entropy(by_hand(x), y).backward()
     expected = torch.cat([(p - 0.5 * p.grad).flatten() for p in by_hand.parameters()]).double()
@@ -78,8 +86,16 @@ def run(seed=0, disturb=False, **kwargs):
     """A short training with dropout and jitter: all that draws random numbers."""
     x, y = blobs()
     model = net(dropout=(0.2, 0.5), max_norm=1.0)
-    training = train.Training(model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(data.jitter(x, 1)), y)},
-                              epochs=3, lr=0.01, batch_size=64, seed=seed, **kwargs)
+    training = train.Training(
+        model,
+        (x, y),
+        lambda x, y: {"ce": F.cross_entropy(model(data.jitter(x, 1)), y)},
+        epochs=3,
+        lr=0.01,
+        batch_size=64,
+        seed=seed,
+        **kwargs,
+    )
     for _ in training:
         if disturb:
             torch.rand(7)
@@ -111,8 +127,9 @@ def test_left_at_any_step_and_taken_up_it_ends_with_the_same_weights(stop, tmp_p
 
     def start():
         model = net(dropout=(0.2, 0.5))
-        return train.Training(model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(x), y)},
-                              epochs=3, lr=0.01, batch_size=64)
+        return train.Training(
+            model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(x), y)}, epochs=3, lr=0.01, batch_size=64
+        )
 
     whole = start()
     losses = [step.terms["ce"].item() for step in whole]
@@ -203,9 +220,15 @@ def test_schedules_start_and_end_where_they_should():
     assert train.constant(0.3) == 1
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"lr": -1.0}, "lr a number of at least 0"), ({"lr": math.nan}, "lr a number"),
-    ({"epochs": -1}, "epochs must be"), ({"batch_size": 0}, "batch_size at least 1")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"lr": -1.0}, "lr a number of at least 0"),
+        ({"lr": math.nan}, "lr a number"),
+        ({"epochs": -1}, "epochs must be"),
+        ({"batch_size": 0}, "batch_size at least 1"),
+    ],
+)
 def test_impossible_settings_are_refused(change, message):
     x, y = blobs()
     model = net()
@@ -320,16 +343,19 @@ def test_two_trainings_taken_turn_by_turn_are_as_each_alone():
 def run_slowly(seed):
     x, y = blobs()
     model = net(dropout=(0.2, 0.5), seed=seed)
-    return train.Training(model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(x), y)}, epochs=2, lr=0.01,
-                          batch_size=64, seed=seed)  # fmt: skip
+    return train.Training(
+        model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(x), y)}, epochs=2, lr=0.01, batch_size=64, seed=seed
+    )
 
 
 def test_a_teacher_is_only_frozen_while_it_teaches_so_two_nets_can_teach_each_other():
     """Mutual learning: each learns from the labels and from the other as it is at that moment."""
     x, y = blobs()
     a, b = net(seed=1), net(seed=2)
-    sides = [train.Training(s, (x, y), train.distilling(s, t, T=2.0, alpha=0.5), epochs=4, lr=0.01)
-             for s, t in ((a, b), (b, a))]  # fmt: skip
+    sides = [
+        train.Training(s, (x, y), train.distilling(s, t, T=2.0, alpha=0.5), epochs=4, lr=0.01)
+        for s, t in ((a, b), (b, a))
+    ]
     apart = [weights(a), weights(b)]
     for _ in zip(*sides, strict=True):
         pass
@@ -399,19 +425,32 @@ def test_groups_of_parameters_keep_the_ratio_of_their_rates():
     head = list(model[-1].parameters())
     body = [p for p in model.parameters() if all(p is not h for h in head)]
     seen = []
-    training = train.Training(model, (x, y), train.labels(model), epochs=1, lr=0.1, batch_size=150,
-                              optimizer=lambda _, lr: torch.optim.SGD([{"params": body, "lr": lr / 10},
-                                                                       {"params": head}], lr=lr))  # fmt: skip
+    training = train.Training(
+        model,
+        (x, y),
+        train.labels(model),
+        epochs=1,
+        lr=0.1,
+        batch_size=150,
+        optimizer=lambda _, lr: torch.optim.SGD([{"params": body, "lr": lr / 10}, {"params": head}], lr=lr),
+    )
     for _ in training:
         seen.append([group["lr"] for group in training.optimizer.param_groups])
     assert seen[0] == pytest.approx([0.01, 0.1])
     assert seen[1] == pytest.approx([0.005, 0.05])
 
 
-@pytest.mark.parametrize("change, named", [
-    ({"schedule": train.constant}, "schedule"), ({"schedule": lambda progress: 1 - progress}, "schedule"),
-    ({"optimizer": torch.optim.SGD}, "optimizer"), ({"seed": 4}, "seed"), ({"data": "other"}, "data"),
-    ({"optimizer": lambda p, lr: torch.optim.Adam(p, lr, betas=(0.8, 0.9))}, "optimizer")])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"schedule": train.constant}, "schedule"),
+        ({"schedule": lambda progress: 1 - progress}, "schedule"),
+        ({"optimizer": torch.optim.SGD}, "optimizer"),
+        ({"seed": 4}, "seed"),
+        ({"data": "other"}, "data"),
+        ({"optimizer": lambda p, lr: torch.optim.Adam(p, lr, betas=(0.8, 0.9))}, "optimizer"),
+    ],
+)
 def test_resuming_notices_what_else_is_not_as_it_was(change, named):
     def training(data="same", **settings):
         x, y = blobs(seed=int(data == "other"))
@@ -424,13 +463,20 @@ def test_resuming_notices_what_else_is_not_as_it_was(change, named):
         training(**change).resume(state)
 
 
-@pytest.mark.parametrize("objective, error, said", [
-    (lambda s, x, y: {"ce": 1.0}, TypeError, "'ce' must be a scalar tensor, got float"),
-    (lambda s, x, y: {"ce": F.cross_entropy(s(x), y, reduction="none")}, TypeError, "is a mean over the batch missing"),
-    (lambda s, x, y: {"epoch": F.cross_entropy(s(x), y)}, TypeError, 'none is called "epoch"'),
-    (lambda s, x, y: {"ce": F.cross_entropy(s(x).detach(), y)}, ValueError, "do not depend on the weights"),
-    (lambda s, x, y: {f"ce{len(x)}": F.cross_entropy(s(x), y)}, ValueError, "same terms at every step"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "objective, error, said",
+    [
+        (lambda s, x, y: {"ce": 1.0}, TypeError, "'ce' must be a scalar tensor, got float"),
+        (
+            lambda s, x, y: {"ce": F.cross_entropy(s(x), y, reduction="none")},
+            TypeError,
+            "is a mean over the batch missing",
+        ),
+        (lambda s, x, y: {"epoch": F.cross_entropy(s(x), y)}, TypeError, 'none is called "epoch"'),
+        (lambda s, x, y: {"ce": F.cross_entropy(s(x).detach(), y)}, ValueError, "do not depend on the weights"),
+        (lambda s, x, y: {f"ce{len(x)}": F.cross_entropy(s(x), y)}, ValueError, "same terms at every step"),
+    ],
+)
 def test_an_objective_that_slips_is_told_how(objective, error, said):
     x, y = blobs()
     student = net()
@@ -438,13 +484,17 @@ def test_an_objective_that_slips_is_told_how(objective, error, said):
         train.fit(student, (x, y), lambda x, y: objective(student, x, y), epochs=1, lr=0.1)
 
 
-@pytest.mark.parametrize("change, error, said", [
-    ({"data": blobs()[0]}, TypeError, "tuple of tensors, such as"),
-    ({"data": (blobs()[0].numpy(), blobs()[1].numpy())}, TypeError, "from_numpy"),
-    ({"data": (blobs()[0].double(), blobs()[1])}, ValueError, r"use x.to\(torch.float32\)"),
-    ({"data": (blobs()[0].byte(), blobs()[1])}, ValueError, "/ 255"),
-    ({"batch_size": 64.0}, TypeError, "whole numbers"), ({"epochs": 1.5}, TypeError, "whole numbers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, error, said",
+    [
+        ({"data": blobs()[0]}, TypeError, "tuple of tensors, such as"),
+        ({"data": (blobs()[0].numpy(), blobs()[1].numpy())}, TypeError, "from_numpy"),
+        ({"data": (blobs()[0].double(), blobs()[1])}, ValueError, r"use x.to\(torch.float32\)"),
+        ({"data": (blobs()[0].byte(), blobs()[1])}, ValueError, "/ 255"),
+        ({"batch_size": 64.0}, TypeError, "whole numbers"),
+        ({"epochs": 1.5}, TypeError, "whole numbers"),
+    ],
+)
 def test_data_and_settings_of_the_wrong_kind_are_named(change, error, said):
     model = net()
     settings = {"data": blobs(), "epochs": 1, "batch_size": 64} | change
@@ -454,6 +504,7 @@ def test_data_and_settings_of_the_wrong_kind_are_named(change, error, said):
 
 def test_two_trainings_in_two_threads_and_a_net_built_meanwhile_are_as_each_alone():
     """All three draw from the one random state of the process: dropout in the trainings, the start of the nets."""
+
     def work(seed):
         trained[seed] = run(seed=seed)
 
@@ -545,12 +596,15 @@ def partly_frozen():
     return model
 
 
-@pytest.mark.parametrize("build, named", [
-    (wider, r"1\.weight: \[16, 36\] float32 then, \[17, 36\] float32 now"),
-    (deeper, r"3\.weight: .*; 5\.weight: missing then, \[3, 16\] float32 now"),
-    (lambda: net(seed=3).double(), r"1\.weight: \[16, 36\] float32 then, \[16, 36\] float64 now"),
-    (partly_frozen, r"other weights learn than then: 1\.weight\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "build, named",
+    [
+        (wider, r"1\.weight: \[16, 36\] float32 then, \[17, 36\] float32 now"),
+        (deeper, r"3\.weight: .*; 5\.weight: missing then, \[3, 16\] float32 now"),
+        (lambda: net(seed=3).double(), r"1\.weight: \[16, 36\] float32 then, \[16, 36\] float64 now"),
+        (partly_frozen, r"other weights learn than then: 1\.weight\)"),
+    ],
+)
 @pytest.mark.filterwarnings("error")
 def test_a_checkpoint_of_another_model_is_refused_before_a_weight_changes_and_stays(
     tmp_path, monkeypatch, build, named
@@ -606,12 +660,18 @@ def test_a_checkpoints_path_may_be_a_text(tmp_path, monkeypatch):
 
 
 NUMPYS = {
-    "lr": {"lr": np.float64(1e-2)}, "float32": {"lr": np.float32(0.0078125)}, "seed": {"seed": np.int64(5)},
-    "large seed": {"seed": np.uint64(2**63 + 5)}, "counts": {"epochs": np.int32(4), "batch_size": np.int64(128)},
+    "lr": {"lr": np.float64(1e-2)},
+    "float32": {"lr": np.float32(0.0078125)},
+    "seed": {"seed": np.int64(5)},
+    "large seed": {"seed": np.uint64(2**63 + 5)},
+    "counts": {"epochs": np.int32(4), "batch_size": np.int64(128)},
     "schedule": {"schedule": lambda progress: np.float64(1 - progress)},
-    "optimizer": {"optimizer": lambda p, lr: torch.optim.Adam(
-        p, lr, betas=(np.float64(0.8), np.float64(0.5)), weight_decay=np.float32(0.0625), amsgrad=np.bool_(True))},
-}  # fmt: skip
+    "optimizer": {
+        "optimizer": lambda p, lr: torch.optim.Adam(
+            p, lr, betas=(np.float64(0.8), np.float64(0.5)), weight_decay=np.float32(0.0625), amsgrad=np.bool_(True)
+        )
+    },
+}
 
 
 def pythons(value):

@@ -38,8 +38,8 @@ def test_an_ngram_is_one_to_five_words_that_stood_in_a_row():
     for whole, part in zip(X.tolist(), made.tolist(), strict=True):
         words = [token for token in part if token]
         run = words[1:-1]
-        assert words[0] == text.CLS and words[-1] == text.SEP and part[len(words):] == [0] * (12 - len(words))
-        assert any(whole[i:i + len(run)] == run for i in range(12))
+        assert words[0] == text.CLS and words[-1] == text.SEP and part[len(words) :] == [0] * (12 - len(words))
+        assert any(whole[i : i + len(run)] == run for i in range(12))
         seen.add(len(run))
     assert seen == {1, 2, 3, 4, 5}
     first = torch.tensor([made[i, 1] == X[i, 1] for i in range(400)])

@@ -51,18 +51,30 @@ def kdlab(installed, tmp_path):
 
     def run(*words: str) -> subprocess.CompletedProcess:
         environ = os.environ | {"PYTHONPATH": str(installed)}
-        return subprocess.run([sys.executable, "-m", "kdlab", *words], capture_output=True, text=True, cwd=tmp_path,
-                              env=environ, stdin=subprocess.DEVNULL, timeout=240)  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-m", "kdlab", *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            timeout=240,
+        )
 
     return run
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_the_course(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
-    of_package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kdlab").rglob("*")
-                  if path.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & {*path.parts}}  # fmt: skip
-    of_course = {f"kdlab/notebooks/{path.name}" for path in (*NOTEBOOKS, ROOT / "notebooks" / "profiles.yaml",
-                                                             ROOT / "notebooks" / "03_a_hand.json")}  # fmt: skip
+    of_package = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "kdlab").rglob("*")
+        if path.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & {*path.parts}
+    }
+    of_course = {
+        f"kdlab/notebooks/{path.name}"
+        for path in (*NOTEBOOKS, ROOT / "notebooks" / "profiles.yaml", ROOT / "notebooks" / "03_a_hand.json")
+    }
     assert of_package | of_course <= inside
     assert {name for name in inside if name.startswith("kdlab/notebooks/")} == of_course
 
@@ -72,7 +84,8 @@ def test_lab_in_an_empty_folder_puts_the_notebooks_there_opens_the_first_and_kee
     assert first.returncode == 0, first.stderr
     course = tmp_path / "kdlab-course" / "notebooks"
     assert {path.name: path.read_bytes() for path in course.iterdir()} == {
-        path.name: path.read_bytes() for path in (ROOT / "notebooks").iterdir() if path.is_file()}  # fmt: skip
+        path.name: path.read_bytes() for path in (ROOT / "notebooks").iterdir() if path.is_file()
+    }
     assert f"The course is in {course}. {len(NOTEBOOKS) + 2} files were put there." in first.stdout
     words, there = json.loads(first.stdout.split("started ")[1])
     assert f"--ServerApp.root_dir={course}" in words and "--LabApp.default_url=/lab/tree/00_start_here.ipynb" in words

@@ -26,9 +26,10 @@ def page():
     """A page that knows math.js; any error in it fails the test that caused it."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright, contextlib.closing(
-        playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGS)
-    ) as browser:  # fmt: skip
+    with (
+        sync_playwright() as playwright,
+        contextlib.closing(playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGS)) as browser,
+    ):
         page = browser.new_page()
         page.add_script_tag(content=(JS / "math.js").read_text(encoding="utf-8"))
         yield page
@@ -60,8 +61,12 @@ def numbers(drawn):
 
 def close(a, b, scale=1.0):
     """Equal to nine digits; what is left of a difference of big numbers, to nine digits of those (`scale`)."""
-    torch.testing.assert_close(torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64),
-                               rtol=1e-9, atol=1e-12 * max(1.0, float(scale)))  # fmt: skip
+    torch.testing.assert_close(
+        torch.as_tensor(a, dtype=torch.float64),
+        torch.as_tensor(b, dtype=torch.float64),
+        rtol=1e-9,
+        atol=1e-12 * max(1.0, float(scale)),
+    )
 
 
 def test_python_knows_the_recipes_of_the_page(page):
@@ -209,8 +214,10 @@ def test_similarity_is_the_mean_soft_target_of_each_class_in_per_cent(page, logi
 def test_words_are_sums_over_their_states(page, logits, T):
     groups = [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
     teacher, student = logits, logits.flip(0)
-    p = [torch.stack([(z / T).softmax(1)[:, torch.tensor(groups) == g].sum(1) for g in range(3)], 1)
-         for z in (teacher, student)]  # fmt: skip
+    p = [
+        torch.stack([(z / T).softmax(1)[:, torch.tensor(groups) == g].sum(1) for g in range(3)], 1)
+        for z in (teacher, student)
+    ]
     nets = {"teacher": teacher, "student": student, "groups": groups}
     close(series(recipe(page, "words", nets, T=T, index=2)), torch.stack([p[0][2], p[1][2]]))
     truth = [0, 1, 2]
@@ -256,8 +263,9 @@ MOUNT = """async ({ esm, css, state }) => {
 def mount(page, piece):
     """Draw `piece` with its real script and state and without a kernel; returns what the picture shows."""
     state = {name: piece.get_state()[name] for name in piece.keys if name[0] != "_" and name != "layout"}
-    state = {k: {"bytes": base64.b64encode(v).decode()} if isinstance(v, bytes | memoryview) else v
-             for k, v in state.items()}  # fmt: skip
+    state = {
+        k: {"bytes": base64.b64encode(v).decode()} if isinstance(v, bytes | memoryview) else v for k, v in state.items()
+    }
     page.evaluate(MOUNT, {"esm": piece._esm, "css": piece._css, "state": state})
     return shown(page)
 
@@ -298,21 +306,26 @@ def test_curves_follow_T_and_the_picture_changes(page):
     x = torch.randn(2, N, generator=torch.Generator().manual_seed(4))
     mount(page, widgets.microscope(x, torch.rand(2, 8, 8), [0, 1]).pieces["paths"])
     before = page.evaluate("el.querySelector('canvas').toDataURL()")
-    close([s["at"] for s in turn(page, "T", 20.0)["series"]],
-          [n["value"] for n in turn(page, "T", 20.0)["numbers"]])  # fmt: skip
+    close([s["at"] for s in turn(page, "T", 20.0)["series"]], [n["value"] for n in turn(page, "T", 20.0)["numbers"]])
     assert page.evaluate("el.querySelector('canvas').toDataURL()") != before
 
 
 def test_runs_follow_their_slider_and_the_line_stands_where_each_is_to_stop(page):
-    curves = {"hard, test": [[1.0, 3, 2], [4, 5, 6]], "hard, own": [[1.0, 2, 3]] * 2,
-              "soft, test": [[2.0, 3, 3], [6, 6, 7]]}  # fmt: skip
+    curves = {
+        "hard, test": [[1.0, 3, 2], [4, 5, 6]],
+        "hard, own": [[1.0, 2, 3]] * 2,
+        "soft, test": [[2.0, 3, 3], [6, 6, 7]],
+    }
     panel = widgets.runs([1, 10, 100], curves, ["1 %", "3 %"], stop=[10, 100])
     assert mount(page, panel.pieces["curves"])["cursor"] == 10
     before = page.evaluate("el.querySelector('canvas').toDataURL()")
     now = turn(page, "index", 1)
     assert now["cursor"] == 100 and [n["value"] for n in now["numbers"]] == [6, 7]
     assert [(s["name"], s["first"], s["last"]) for s in now["series"]] == [
-        ("hard, test", 4, 6), ("hard, own", 1, 3), ("soft, test", 6, 7)]  # fmt: skip
+        ("hard, test", 4, 6),
+        ("hard, own", 1, 3),
+        ("soft, test", 6, 7),
+    ]
     assert page.evaluate("el.querySelector('canvas').toDataURL()") != before
 
 
@@ -331,8 +344,9 @@ def test_the_front_is_that_of_the_figure_and_every_point_is_drawn(page):
     mount(page, widgets.Points(inputs={"costs": costs, "score": score}, labels=names, costs=kinds, current=3, now="me"))
     for index in range(3):
         found = turn(page, "index", index)
-        assert found["front"] == plots.front({name: (float(c), float(s)) for name, c, s in
-                                              zip(names, costs[index], score, strict=True)})  # fmt: skip
+        assert found["front"] == plots.front(
+            {name: (float(c), float(s)) for name, c, s in zip(names, costs[index], score, strict=True)}
+        )
         assert page.locator(".kd-dots circle").count() == 16
         assert page.locator(".kd-dots .kd-latest").count() == 1
         drawn = page.evaluate("""[...el.querySelectorAll('.kd-dots circle')].map((c) =>
@@ -369,8 +383,12 @@ def test_curves_grow_by_messages_and_come_back_from_the_history(page):
 def test_matrix_follows_T_and_its_cell_follows_mouse_and_keys(page):
     x = torch.randn(50, N, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     mount(page, widgets.similarity(x, [0] * 50, NAMES).pieces["matrix"])
-    torch.testing.assert_close(torch.tensor(turn(page, "T", 3.0)["matrix"][0], dtype=torch.float64),
-                               100 * (x / 3).softmax(1).mean(0), rtol=1e-5, atol=1e-7)  # fmt: skip
+    torch.testing.assert_close(
+        torch.tensor(turn(page, "T", 3.0)["matrix"][0], dtype=torch.float64),
+        100 * (x / 3).softmax(1).mean(0),
+        rtol=1e-5,
+        atol=1e-7,
+    )
     page.locator(".kd-cells rect").nth(2 * N + 3).click(force=True)
     assert shown(page)["selected"] == [2, 3]
     page.get_by_role("img").focus()

@@ -39,18 +39,22 @@ def kept(curves):
     [
         (lambda: widgets.temperature(LOGITS[0], NAMES, image=IMAGES[0], label=0), {"bars.T", "digit.T", "bars.log_y"}),
         (lambda: widgets.temperature(LOGITS, NAMES), {"bars.T", "bars.index", "bars.log_y"}),
-        (lambda: widgets.microscope(LOGITS, IMAGES, [0, 1], classes=(1, 2)),
-         {"digit.index", "bars.index", "paths.index", "bars.T", "paths.T", "digit.T", "bars.log_y", "paths.log_y"}),
+        (
+            lambda: widgets.microscope(LOGITS, IMAGES, [0, 1], classes=(1, 2)),
+            {"digit.index", "bars.index", "paths.index", "bars.T", "paths.T", "digit.T", "bars.log_y", "paths.log_y"},
+        ),
         (lambda: widgets.similarity(LOGITS, [0, 1], NAMES, images=IMAGES), {"matrix.T", "sheets.T"}),
         (lambda: widgets.two_terms(LOGITS[0], LOGITS[1], 1, NAMES), {"bars.T", "bars.alpha", "bars.t_squared"}),
         (lambda: widgets.gradient_size(LOGITS, LOGITS.flip(0)), {"curves.T"}),
         (lambda: widgets.hot_limit(LOGITS[0], LOGITS[1], NAMES), {"bars.T"}),
         (lambda: widgets.ensemble(LOGITS, NAMES), {"bars.T", "bars.log_y"}),
         (lambda: widgets.runs([1, 10, 100], {"test": LOGITS}, ["1 %", "3 %"], stop=[10, 1], start=1), {"curves.index"}),
-        (lambda: widgets.grids([-1, 0, 1], {"rounded": LOGITS}, [8, 2], {"per tensor": [90, 5]}),
-         {"histogram.index", "score.index"}),
+        (
+            lambda: widgets.grids([-1, 0, 1], {"rounded": LOGITS}, [8, 2], {"per tensor": [90, 5]}),
+            {"histogram.index", "score.index"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_every_control_drives_its_pieces_in_the_browser(panel, linked):
     panel = panel()
     names = {piece: name for name, piece in panel.pieces.items()}
@@ -91,10 +95,15 @@ def test_an_utterance_can_be_heard_and_followed():
         assert np.array_equal(np.frombuffer(file.readframes(4_000), "<i2"), np.arange(4_000))
 
 
-@pytest.mark.parametrize(("part", "wrong", "said"), [
-    (0, torch.zeros(50), r"\(frames, bands\), got the shape \(50,\)"), (1, np.zeros(8), "int16, got .* float64"),
-    (3, torch.zeros(49, 6), "50 frames want as many .* got 49"), (5, torch.zeros(9).long(), "got 50, 50 and 9"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("part", "wrong", "said"),
+    [
+        (0, torch.zeros(50), r"\(frames, bands\), got the shape \(50,\)"),
+        (1, np.zeros(8), "int16, got .* float64"),
+        (3, torch.zeros(49, 6), "50 frames want as many .* got 49"),
+        (5, torch.zeros(9).long(), "got 50, 50 and 9"),
+    ],
+)
 def test_parts_of_an_utterance_that_do_not_fit_are_named(part, wrong, said):
     given = [*utterance()]
     given[part] = wrong
@@ -127,7 +136,7 @@ def test_parts_of_an_utterance_that_do_not_fit_are_named(part, wrong, said):
         (lambda: widgets.Matrix([1, 2]), r"\(rows, columns\)"),
         (lambda: widgets.Curves({"a": ([1, 2], [1])}), "2 x but 1 y"),
     ],
-)  # fmt: skip
+)
 def test_an_error_says_what_came_and_what_was_wanted(wrong, said):
     with pytest.raises(ValueError, match=said):
         wrong()
@@ -219,8 +228,12 @@ def asked(score=90.0):
         orders.append(order)
         if "bytes" in order[:-1]:
             raise ValueError("bytes must be the last")
-        return {"scores": [score - 3.0 * len(order)], "bytes": 9e7 / 2 ** len(order), "ms_32": 100.0 / (1 + len(order)),
-                "multiply_adds": 1.7e8}  # fmt: skip
+        return {
+            "scores": [score - 3.0 * len(order)],
+            "bytes": 9e7 / 2 ** len(order),
+            "ms_32": 100.0 / (1 + len(order)),
+            "multiply_adds": 1.7e8,
+        }
 
     return measure, orders
 

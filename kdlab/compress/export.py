@@ -1,8 +1,8 @@
 """A net as a file that runs without kdlab and without torch: ONNX, in floats or in bytes.
 
-    to_onnx(net, task.x_test[:4], "bert.onnx")
-    onnx_int8("bert.onnx", "bert-int8.onnx")
-    metrics.logits(OnnxNet("bert-int8.onnx"), task.x_test)
+to_onnx(net, task.x_test[:4], "bert.onnx")
+onnx_int8("bert.onnx", "bert-int8.onnx")
+metrics.logits(OnnxNet("bert-int8.onnx"), task.x_test)
 """
 
 import importlib
@@ -33,19 +33,32 @@ def to_onnx(model: nn.Module, x: Tensor, path: Name) -> Path:
         _library(library)
     words = not x.is_floating_point()
     if x.dim() < 1 + words or len(x) < 2 or (words and x.shape[1] < 2):
-        raise ValueError(f"x must be an example of at least 2 cases{' of at least 2 tokens' if words else ''}, got the "
-                         f"shape {tuple(x.shape)}; of one alone the file would learn that there is never more")
+        raise ValueError(
+            f"x must be an example of at least 2 cases{' of at least 2 tokens' if words else ''}, got the "
+            f"shape {tuple(x.shape)}; of one alone the file would learn that there is never more"
+        )
     for name, layer in model.named_modules():
         if hasattr(layer, "_weight_bias"):
-            raise ValueError(f"{name} is a layer of torch.ao in bytes, which ONNX does not know; export the net as it "
-                             "was before, and give that file to onnx_int8")
+            raise ValueError(
+                f"{name} is a layer of torch.ao in bytes, which ONNX does not know; export the net as it "
+                "was before, and give that file to onnx_int8"
+            )
     model = baked(model).cpu()
     if isinstance(model, text.Bert):
         model.group = None
     path, sizes = Path(path), {0: "batch", 1: "tokens"} if words else {0: "batch"}
     with _quiet():
-        torch.onnx.export(model, (x.cpu(),), path, dynamo=True, dynamic_shapes=(sizes,), external_data=False,
-                          input_names=["x"], output_names=["logits"], verbose=False)
+        torch.onnx.export(
+            model,
+            (x.cpu(),),
+            path,
+            dynamo=True,
+            dynamic_shapes=(sizes,),
+            external_data=False,
+            input_names=["x"],
+            output_names=["logits"],
+            verbose=False,
+        )
     return path
 
 
@@ -61,8 +74,9 @@ def onnx_int8(path: Name, out: Name, *, per: str = "channel") -> Path:
     _library("onnx")
     quantization = _library("onnxruntime.quantization")
     with _quiet():
-        quantization.quantize_dynamic(Path(path), Path(out), weight_type=quantization.QuantType.QInt8,
-                                      per_channel=per == "channel")  # fmt: skip
+        quantization.quantize_dynamic(
+            Path(path), Path(out), weight_type=quantization.QuantType.QInt8, per_channel=per == "channel"
+        )
     return Path(out)
 
 
@@ -81,10 +95,10 @@ class OnnxNet(nn.Module):
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = self.threads, 3
         self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._input, = (each.name for each in self._session.get_inputs())
+        (self._input,) = (each.name for each in self._session.get_inputs())
 
     def forward(self, x: Tensor) -> Tensor:
-        logits, = self._session.run(None, {self._input: x.cpu().numpy()})
+        (logits,) = self._session.run(None, {self._input: x.cpu().numpy()})
         return torch.from_numpy(logits).to(x.device)
 
     def costs(self) -> dict[str, int | None]:
@@ -93,8 +107,13 @@ class OnnxNet(nn.Module):
         onnx = _library("onnx")
         kept = [onnx.numpy_helper.to_array(each) for each in onnx.load(self.path).graph.initializer]
         weights = [each for each in kept if each.ndim and each.dtype.name in ("float32", "int8", "uint8")]
-        return {"parameters": sum(each.size for each in weights), "bytes": self.path.stat().st_size,
-                "nonzero": sum(int((each != 0).sum()) for each in weights), "multiply_adds": None, "memory": None}
+        return {
+            "parameters": sum(each.size for each in weights),
+            "bytes": self.path.stat().st_size,
+            "nonzero": sum(int((each != 0).sum()) for each in weights),
+            "multiply_adds": None,
+            "memory": None,
+        }
 
 
 def _library(name: str) -> Any:

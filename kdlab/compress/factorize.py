@@ -40,8 +40,14 @@ class Product(nn.Sequential):
         return self[1].bias
 
 
-def factorised(model: nn.Module, rank: Rank, names: str | Iterable[str] | None = None, *, but: str | Iterable[str] = (),
-               moments: dict[str, Tensor] | None = None) -> nn.Module:
+def factorised(
+    model: nn.Module,
+    rank: Rank,
+    names: str | Iterable[str] | None = None,
+    *,
+    but: str | Iterable[str] = (),
+    moments: dict[str, Tensor] | None = None,
+) -> nn.Module:
     """A copy of `model` with two thin layers in the place of each layer chosen; the one given stays as it is.
 
     A Linear becomes Linear(n_in, rank) without bias and Linear(rank, n_out); an Embedding becomes an embedding of
@@ -103,8 +109,10 @@ def directions(layer: Layer, moment: Tensor | None = None) -> tuple[Tensor, Tens
     if moment is not None:
         n, moment = matrix.shape[1], moment.to(matrix)
         if moment.shape not in ((n,), (n, n)):
-            raise ValueError(f"a layer of {n} inputs wants moments of the shape ({n},) or ({n}, {n}), got "
-                             f"{tuple(moment.shape)}; are they another layer's?")
+            raise ValueError(
+                f"a layer of {n} inputs wants moments of the shape ({n},) or ({n}, {n}), got "
+                f"{tuple(moment.shape)}; are they another layer's?"
+            )
         ridge = FAINT * (moment if moment.dim() == 1 else moment.diagonal()).mean()
         if moment.dim() == 1:
             matrix = matrix * (moment + ridge).sqrt()
@@ -117,8 +125,15 @@ def directions(layer: Layer, moment: Tensor | None = None) -> tuple[Tensor, Tens
     return up, values
 
 
-def input_moments(model: nn.Module, x: Tensor, names: str | Iterable[str] | None = None, *,
-                  but: str | Iterable[str] = (), pad: int | None = None, batch_size: int = 16) -> dict[str, Tensor]:
+def input_moments(
+    model: nn.Module,
+    x: Tensor,
+    names: str | Iterable[str] | None = None,
+    *,
+    but: str | Iterable[str] = (),
+    pad: int | None = None,
+    batch_size: int = 16,
+) -> dict[str, Tensor]:
     """What layers meet when `model` reads x, by name: C = mean of z zᵀ over the inputs z of a Linear, (n_in, n_in); the
     share of each word among those of an Embedding, (words,).
 
@@ -200,8 +215,11 @@ def _ranks(model: nn.Module, rank: Rank, names: str | Iterable[str] | None, but:
         grown += [name] * (ranks[name] > break_even(n_in, n_out))
     if grown:
         more = f" and {len(grown) - 1} more layers grow" if len(grown) > 1 else " grows"
-        warnings.warn(f"{grown[0]}{more}: a rank of {ranks[grown[0]]} is above break_even(n_in, n_out); a share in "
-                      "(0, 1] instead of a whole number stays below it in every layer", stacklevel=3)
+        warnings.warn(
+            f"{grown[0]}{more}: a rank of {ranks[grown[0]]} is above break_even(n_in, n_out); a share in "
+            "(0, 1] instead of a whole number stays below it in every layer",
+            stacklevel=3,
+        )
     return ranks
 
 
@@ -211,13 +229,17 @@ def _rank(name: str, wanted: Any, n_in: int, n_out: int) -> int:
         return max(1, int(wanted * break_even(n_in, n_out)))
     if isinstance(wanted, Integral) and not isinstance(wanted, bool) and 1 <= wanted <= most:
         return int(wanted)
-    raise ValueError(f"{name} has {n_in} inputs and {n_out} outputs, so its rank is a whole number from 1 to {most}, "
-                     f"or a share in (0, 1] of its break-even rank; got {wanted!r}. Leave it out by `but`, or give "
-                     "ranks by name")  # fmt: skip
+    raise ValueError(
+        f"{name} has {n_in} inputs and {n_out} outputs, so its rank is a whole number from 1 to {most}, "
+        f"or a share in (0, 1] of its break-even rank; got {wanted!r}. Leave it out by `but`, or give "
+        "ranks by name"
+    )
 
 
 def _check_alone(model: nn.Module, name: str, layer: Layer) -> None:
     for other, module in model.named_modules():
         if module is not layer and any(weight is layer.weight for weight in module.parameters(recurse=False)):
-            raise ValueError(f"{name} and {other} share one weight, and only one of them would be factorised; untie "
-                             "them first: other.weight = nn.Parameter(other.weight.clone())")
+            raise ValueError(
+                f"{name} and {other} share one weight, and only one of them would be factorised; untie "
+                "them first: other.weight = nn.Parameter(other.weight.clone())"
+            )

@@ -1,8 +1,8 @@
 """Fewer bits a number: weights rounded to a grid, nets that learn on the grid, and real bytes.
 
-    rounded = fake_quantised(net, bits=4)      # still floats, but of 15 values a row: what would 4 bits cost?
-    aware = quantisation_aware(net, bits=2)    # to be trained: rounds as it runs, its gradients go straight through
-    smaller = int8(int8_embeddings(net))       # a byte a weight, and products of bytes
+rounded = fake_quantised(net, bits=4)      # still floats, but of 15 values a row: what would 4 bits cost?
+aware = quantisation_aware(net, bits=2)    # to be trained: rounds as it runs, its gradients go straight through
+smaller = int8(int8_embeddings(net))       # a byte a weight, and products of bytes
 """
 
 import contextlib
@@ -26,8 +26,10 @@ def levels(bits: int) -> int:
     3 at 2 bits. As Q8BERT: Zafrir et al. 2019, arXiv:1910.06188, section 3.1.
     """
     if bits not in range(2, 9):
-        raise ValueError(f"bits must be a whole number from 2 to 8, got {bits!r}; a grid of one bit has no zero and "
-                         "wants another method (BinaryBERT, arXiv:2012.15701)")
+        raise ValueError(
+            f"bits must be a whole number from 2 to 8, got {bits!r}; a grid of one bit has no zero and "
+            "wants another method (BinaryBERT, arXiv:2012.15701)"
+        )
     return 2 ** (int(bits) - 1) - 1
 
 
@@ -79,8 +81,9 @@ class Grid(nn.Module):
         return f"bits={self.bits}"
 
 
-def quantisation_aware(model: nn.Module, bits: int, names: Names = "*", *, per: str = "channel", fit: str = "largest",
-                       but: Names = ()) -> nn.Module:
+def quantisation_aware(
+    model: nn.Module, bits: int, names: Names = "*", *, per: str = "channel", fit: str = "largest", but: Names = ()
+) -> nn.Module:
     """A copy that learns what it will be: it runs on rounded weights, while the weights themselves move freely.
 
     Train it like any other, then take `baked` of it. names, but: which of its linear, embedding and convolution
@@ -93,8 +96,10 @@ def quantisation_aware(model: nn.Module, bits: int, names: Names = "*", *, per: 
     model = copied(model)
     for name, layer in layers(model, names, ROUNDED, but).items():
         if parametrize.is_parametrized(layer):
-            raise ValueError(f"the weights of {name} are parametrised already ({', '.join(layer.parametrizations)}); "
-                             "was the net put on a grid before? baked(net) ends that")
+            raise ValueError(
+                f"the weights of {name} are parametrised already ({', '.join(layer.parametrizations)}); "
+                "was the net put on a grid before? baked(net) ends that"
+            )
         if not layer.weight.isfinite().all():
             raise ValueError(f"the weight of {name} holds NaN or infinity, which no grid reaches: did it diverge?")
         parametrize.register_parametrization(layer, "weight", Grid(layer.weight, bits, per, fit))
@@ -113,8 +118,9 @@ def baked(model: nn.Module) -> nn.Module:
     return model
 
 
-def fake_quantised(model: nn.Module, bits: int, names: Names = "*", *, per: str = "channel", fit: str = "largest",
-                   but: Names = ()) -> nn.Module:
+def fake_quantised(
+    model: nn.Module, bits: int, names: Names = "*", *, per: str = "channel", fit: str = "largest", but: Names = ()
+) -> nn.Module:
     """A copy with rounded weights, which are still floats: it answers as a net of so many bits would, and is neither
     smaller nor faster. Arguments and errors as for `quantisation_aware`."""
     return baked(quantisation_aware(model, bits, names, per=per, fit=fit, but=but))
@@ -150,8 +156,10 @@ def int8_embeddings(model: nn.Module, names: Names = "*", *, but: Names = ()) ->
     model = copied(model)
     for name, layer in layers(model, names, nn.Embedding, but).items():
         if layer.max_norm is not None:
-            raise ValueError(f"{name} shortens its rows as it looks them up (max_norm={layer.max_norm}), which rows of "
-                             "bytes cannot; leave it out with but=…")
+            raise ValueError(
+                f"{name} shortens its rows as it looks them up (max_norm={layer.max_norm}), which rows of "
+                "bytes cannot; leave it out with but=…"
+            )
         put(model, name, Int8Embedding(layer.weight))
     return model
 
@@ -197,8 +205,10 @@ def _by_torchao(model: nn.Module, chosen: set[str], per: str) -> nn.Module:
     try:
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
     except ImportError:
-        raise ModuleNotFoundError(f"torch {torch.__version__} has no quantize_dynamic any more (torch.ao), and torchao "
-                                  "is not installed: pip install torchao; or use export.onnx_int8") from None
+        raise ModuleNotFoundError(
+            f"torch {torch.__version__} has no quantize_dynamic any more (torch.ao), and torchao "
+            "is not installed: pip install torchao; or use export.onnx_int8"
+        ) from None
     quantize_(model, Int8DynamicActivationInt8WeightConfig(), filter_fn=lambda _, name: name in chosen)  # per channel
     return model
 

@@ -1,7 +1,7 @@
 """One layer's weights used in several layers: fewer parameters, as many operations.
 
-    albert = shared(net)             # one layer, used everywhere
-    pairs = shared(net, groups=3)    # of six layers: the first two are one, the next two, the last two
+albert = shared(net)             # one layer, used everywhere
+pairs = shared(net, groups=3)    # of six layers: the first two are one, the next two, the last two
 """
 
 import torch
@@ -46,15 +46,20 @@ def _layers(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
         found = layers(model, name, LISTS)
         if len(found) > 1:
             raise ValueError(f"{name!r} fits {', '.join(found)}; share the layers of one after those of another")
-        (name, held), = found.items()
+        ((name, held),) = found.items()
         _check(name, held)
         return name, held
     there = {each: held for each, held in model.named_modules() if isinstance(held, LISTS)}
-    alike = {each: held for each, held in there.items() if len(held) > 1 and len({_shapes(one) for one in held}) == 1
-             and _shapes(held[0])}  # fmt: skip
+    alike = {
+        each: held
+        for each, held in there.items()
+        if len(held) > 1 and len({_shapes(one) for one in held}) == 1 and _shapes(held[0])
+    }
     if len(alike) != 1:
-        raise ValueError(f"name the list of layers to share: {len(alike)} of this model hold layers that are alike "
-                         f"({', '.join(alike or there) or 'it has no ModuleList or Sequential at all'})")
+        raise ValueError(
+            f"name the list of layers to share: {len(alike)} of this model hold layers that are alike "
+            f"({', '.join(alike or there) or 'it has no ModuleList or Sequential at all'})"
+        )
     return next(iter(alike.items()))
 
 
@@ -62,8 +67,10 @@ def _check(name: str, held: nn.Module) -> None:
     for i, layer in enumerate(held):
         odd = sorted(set(_shapes(held[0])) ^ set(_shapes(layer)))
         if odd:
-            raise ValueError(f"the layers 0 and {i} of {name} cannot share their weights: {odd[0][0]} has the shape "
-                             f"{odd[0][1]} in one of them only; were heads or units cut out? share first, then cut")
+            raise ValueError(
+                f"the layers 0 and {i} of {name} cannot share their weights: {odd[0][0]} has the shape "
+                f"{odd[0][1]} in one of them only; were heads or units cut out? share first, then cut"
+            )
 
 
 def _shapes(layer: nn.Module) -> tuple[tuple[str, tuple[int, ...]], ...]:

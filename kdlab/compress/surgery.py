@@ -12,8 +12,12 @@ def copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).requires_grad_(True).eval()
 
 
-def layers(model: nn.Module, names: str | Iterable[str] = "*", kind: type | tuple[type, ...] = nn.Linear,
-           but: str | Iterable[str] = ()) -> dict[str, nn.Module]:
+def layers(
+    model: nn.Module,
+    names: str | Iterable[str] = "*",
+    kind: type | tuple[type, ...] = nn.Linear,
+    but: str | Iterable[str] = (),
+) -> dict[str, nn.Module]:
     """Name → layer, in the model's order: its layers of `kind` whose name fits one of `names` and none of `but`.
 
     Names are as in model.named_modules() and may hold * and ?, such as "*.intermediate.dense".
@@ -25,11 +29,15 @@ def layers(model: nn.Module, names: str | Iterable[str] = "*", kind: type | tupl
         if not fnmatch.filter(there, wanted):
             kinds = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
             some = ", ".join(list(there)[:5]) or "none at all"
-            raise ValueError(f"no {kinds} of this model is called {wanted!r}; there are {some}"
-                             f"{f' and {len(there) - 5} more' if len(there) > 5 else ''}")
-    return {name: layer for name, layer in there.items()
-            if any(fnmatch.fnmatch(name, each) for each in names)
-            and not any(fnmatch.fnmatch(name, each) for each in but)}  # fmt: skip
+            raise ValueError(
+                f"no {kinds} of this model is called {wanted!r}; there are {some}"
+                f"{f' and {len(there) - 5} more' if len(there) > 5 else ''}"
+            )
+    return {
+        name: layer
+        for name, layer in there.items()
+        if any(fnmatch.fnmatch(name, each) for each in names) and not any(fnmatch.fnmatch(name, each) for each in but)
+    }
 
 
 def put(model: nn.Module, name: str, layer: nn.Module) -> None:

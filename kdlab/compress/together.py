@@ -1,8 +1,8 @@
 """Several ways of compressing on one net, one after another; and whether what they lose adds up.
 
-    ways = {"layers": lambda net: prune.layers(net, [0, 1, 4, 5]), "bytes": quantize.int8}
-    small = stacked(net, ways, ["layers", "bytes"], recover=learn_again)
-    excess(right, ["layers", "bytes"])                      # what the two lose beyond the sum of what each loses
+ways = {"layers": lambda net: prune.layers(net, [0, 1, 4, 5]), "bytes": quantize.int8}
+small = stacked(net, ways, ["layers", "bytes"], recover=learn_again)
+excess(right, ["layers", "bytes"])                      # what the two lose beyond the sum of what each loses
 """
 
 import itertools
@@ -20,8 +20,13 @@ Right = Mapping[frozenset[str], Tensor]  # the ways of a stack → (texts,) how 
 LAST = ("bytes",)  # ways whose nets hold whole numbers, and no matrix that could learn or be cut
 
 
-def stacked(model: nn.Module, ways: Mapping[str, Way], order: Sequence[str],
-            recover: Callable[[nn.Module], object] | None = None, last: Collection[str] = LAST) -> nn.Module:
+def stacked(
+    model: nn.Module,
+    ways: Mapping[str, Way],
+    order: Sequence[str],
+    recover: Callable[[nn.Module], object] | None = None,
+    last: Collection[str] = LAST,
+) -> nn.Module:
     """A copy of `model` with the ways of `order` done to it, one after another; the one given stays as it is.
 
     ways: by name, each takes a model and returns a new one. order: names of ways, each at most once.
@@ -51,8 +56,10 @@ def possible(order: Sequence[str], ways: Collection[str], last: Collection[str] 
             raise ValueError(f"{name} comes twice in {' → '.join(order)}; a stack has each way once")
     for before, after in itertools.pairwise(order):
         if before in last and after not in last:
-            raise ValueError(f"{after} cannot come after {before}: then a layer holds whole numbers, packed for the "
-                             f"processor, which can neither be cut nor learn again; let {before} be the last")
+            raise ValueError(
+                f"{after} cannot come after {before}: then a layer holds whole numbers, packed for the "
+                f"processor, which can neither be cut nor learn again; let {before} be the last"
+            )
 
 
 def subsets(names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -110,11 +117,15 @@ def ratio_excess(right: Right, names: Iterable[str]) -> Estimate:
 def _of(right: Right, names: Iterable[str]) -> Tensor:
     stack = frozenset(names)
     if stack not in right:
-        raise ValueError(f"the stack of {', '.join(sorted(stack)) or 'no way at all'} was not measured; "
-                         f"there are {len(right)} others")
+        raise ValueError(
+            f"the stack of {', '.join(sorted(stack)) or 'no way at all'} was not measured; "
+            f"there are {len(right)} others"
+        )
     if right[stack].shape != right[frozenset()].shape:
-        raise ValueError(f"the same texts are wanted of every stack, got {tuple(right[stack].shape)} for "
-                         f"{', '.join(sorted(stack))} and {tuple(right[frozenset()].shape)} for none")
+        raise ValueError(
+            f"the same texts are wanted of every stack, got {tuple(right[stack].shape)} for "
+            f"{', '.join(sorted(stack))} and {tuple(right[frozenset()].shape)} for none"
+        )
     return torch.as_tensor(right[stack], dtype=torch.float64)
 
 

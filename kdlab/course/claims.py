@@ -45,8 +45,9 @@ def read(path: Path) -> list[Claim]:
 
 def _claim(table: dict[str, Any]) -> Claim:
     try:
-        claim = Claim(**{key: tuple(map(float, value)) if isinstance(value, list) else value
-                         for key, value in table.items()})  # fmt: skip
+        claim = Claim(
+            **{key: tuple(map(float, value)) if isinstance(value, list) else value for key, value in table.items()}
+        )
     except TypeError as error:  # a key is missing or unknown
         raise ValueError(f"claim {table.get('id')}: {error}") from None
     if claim.kind not in KINDS:
@@ -84,12 +85,14 @@ def claim(id: str) -> Claim:
     return found[id]
 
 
-RULE = ("A verdict is computed from the interval of the mean ± 2 standard errors over the seeds; with one seed, of the "
-        "value ± 2 standard errors of the test set where it is a share of counted test cases, else the verdict is *one "
-        "run only*. *Confirmed*: the interval lies in the range that the claim names beforehand; *partly*: in a wider "
-        "range, also named beforehand; *not*: wholly outside the wider range; *too noisy*: anything else, or an "
-        "interval wider than the range that confirms. What is true *by arithmetic* follows from sizes that we chose "
-        "and could hardly fail. Numbers of another's data are shown, not judged.")  # fmt: skip
+RULE = (
+    "A verdict is computed from the interval of the mean ± 2 standard errors over the seeds; with one seed, of the "
+    "value ± 2 standard errors of the test set where it is a share of counted test cases, else the verdict is *one "
+    "run only*. *Confirmed*: the interval lies in the range that the claim names beforehand; *partly*: in a wider "
+    "range, also named beforehand; *not*: wholly outside the wider range; *too noisy*: anything else, or an "
+    "interval wider than the range that confirms. What is true *by arithmetic* follows from sizes that we chose "
+    "and could hardly fail. Numbers of another's data are shown, not judged."
+)
 
 
 def verdict(claim: Claim, values: list[float]) -> str:

@@ -10,13 +10,33 @@ from kdlab.metrics import round_to_spread
 
 from . import claims, records
 
-SECTIONS = {"2": "Distillation", "2.1": "Matching logits", "3": "MNIST", "4": "Speech: ten models into one",
-            "5": "Specialists", "6": "Soft targets as regularizers",
-            "6.1": "Specialists that keep every class", "8": "Specialists in one net"}  # fmt: skip
-POST = {"prune": "Pruning", "factorize": "Factorizing", "distil": "Distilling", "share": "Sharing weights",
-        "quantize": "Quantizing", "together": "Together"}  # fmt: skip
-COLOURS = {"confirmed": "#00795a", "partly": "#8a6100", "not": "#b03a00", "too noisy": "#6b4c9a",
-           "one run only": "#6b4c9a", "not judged": "#555", "not yet run": "#555"}  # fmt: skip
+SECTIONS = {
+    "2": "Distillation",
+    "2.1": "Matching logits",
+    "3": "MNIST",
+    "4": "Speech: ten models into one",
+    "5": "Specialists",
+    "6": "Soft targets as regularizers",
+    "6.1": "Specialists that keep every class",
+    "8": "Specialists in one net",
+}
+POST = {
+    "prune": "Pruning",
+    "factorize": "Factorizing",
+    "distil": "Distilling",
+    "share": "Sharing weights",
+    "quantize": "Quantizing",
+    "together": "Together",
+}
+COLOURS = {
+    "confirmed": "#00795a",
+    "partly": "#8a6100",
+    "not": "#b03a00",
+    "too noisy": "#6b4c9a",
+    "one run only": "#6b4c9a",
+    "not judged": "#555",
+    "not yet run": "#555",
+}
 STALE = "†"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -35,18 +55,24 @@ def of(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
         cells = "".join(_row(row, notebooks) for row in rows if row["section"] == section)
         heading = title if section in POST else f"§ {section} {title}"
         if section == next(iter(POST)):
-            parts.append("<h1>Compressing BERT, claim by claim</h1><p>M. Gordon, <i>All The Ways You Can Compress "
-                         "BERT</i>, 2019, with the numbers he takes from papers on BERT-base; here on MiniLM.</p>")
-        parts.append(f"<h2>{heading}</h2><table><thead><tr><th>claim</th><th class='number'>the source</th>"
-                     "<th class='number'>here</th><th>each seed, the source ▏, the range that confirms</th>"
-                     f"<th>verdict</th></tr></thead><tbody>{cells}</tbody></table>")  # fmt: skip
+            parts.append(
+                "<h1>Compressing BERT, claim by claim</h1><p>M. Gordon, <i>All The Ways You Can Compress "
+                "BERT</i>, 2019, with the numbers he takes from papers on BERT-base; here on MiniLM.</p>"
+            )
+        parts.append(
+            f"<h2>{heading}</h2><table><thead><tr><th>claim</th><th class='number'>the source</th>"
+            "<th class='number'>here</th><th>each seed, the source ▏, the range that confirms</th>"
+            f"<th>verdict</th></tr></thead><tbody>{cells}</tbody></table>"
+        )
     rule = re.sub(r"\*(.+?)\*", r"<b>\1</b>", claims.RULE)
     told = " ".join(filter(None, (counted(rows), legend(rows))))
-    return ("<!doctype html><html lang='en'><meta charset='utf-8'><title>kdlab: the paper, claim by claim</title>"
-            f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style>"
-            "<h1>The paper, claim by claim</h1>"
-            "<p>G. Hinton, O. Vinyals, J. Dean, <i>Distilling the Knowledge in a Neural Network</i>, 2015, "
-            f"arXiv:1503.02531.</p><p>{told}</p><p>{rule}</p>{''.join(parts)}</html>\n")
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>kdlab: the paper, claim by claim</title>"
+        f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style>"
+        "<h1>The paper, claim by claim</h1>"
+        "<p>G. Hinton, O. Vinyals, J. Dean, <i>Distilling the Knowledge in a Neural Network</i>, 2015, "
+        f"arXiv:1503.02531.</p><p>{told}</p><p>{rule}</p>{''.join(parts)}</html>\n"
+    )
 
 
 def counted(rows: list[dict[str, Any]]) -> str:
@@ -73,10 +99,18 @@ def legend(rows: list[dict[str, Any]]) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows that were run, as Markdown."""
-    lines = [f"| {row['section']} | {row['says']} ({row['unit']}) | {source(row)} | {ours(row)} | "
-             f"{judgement(row)} |" for row in rows if row["n"]]  # fmt: skip
-    return "\n".join(["| § | claim | source | here: mean ± sd over the seeds (how many) | verdict |",
-                      "|---|---|---|---|---|", *lines])  # fmt: skip
+    lines = [
+        f"| {row['section']} | {row['says']} ({row['unit']}) | {source(row)} | {ours(row)} | {judgement(row)} |"
+        for row in rows
+        if row["n"]
+    ]
+    return "\n".join(
+        [
+            "| § | claim | source | here: mean ± sd over the seeds (how many) | verdict |",
+            "|---|---|---|---|---|",
+            *lines,
+        ]
+    )
 
 
 def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:
@@ -88,19 +122,32 @@ def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:
         y = row_height * (i + 1)
         claim = claims.claim(row["claim"])
         strip = _picture(claim, row["record"]["values"]).replace("<svg ", f"<svg x='746' y='{y + 3}' ", 1)
-        drawn.append(_cells(y + 21, f"§{row['section']}  {row['says']}", row["source"] or "–", _rounded(row)[0],
-                            judgement(row), COLOURS[row["verdict"]]) + strip)  # fmt: skip
+        drawn.append(
+            _cells(
+                y + 21,
+                f"§{row['section']}  {row['says']}",
+                row["source"] or "–",
+                _rounded(row)[0],
+                judgement(row),
+                COLOURS[row["verdict"]],
+            )
+            + strip
+        )
     told = " ".join(filter(None, ("dots: seeds; line: the paper; bands: confirms, or in part.", legend(rows))))
     drawn.append(f"<text x='10' y='{height - 14}' fill='#555' font-size='12'>{told}</text>")
-    return (f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1190 {height}' font-family='sans-serif' "
-            f"font-size='14'><rect width='1190' height='{height}' fill='white'/>{''.join(drawn)}</svg>\n")  # fmt: skip
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1190 {height}' font-family='sans-serif' "
+        f"font-size='14'><rect width='1190' height='{height}' fill='white'/>{''.join(drawn)}</svg>\n"
+    )
 
 
 def _cells(y: int, says: str, printed: str, ours: str, verdict: str, colour: str) -> str:
-    return (f"<text x='10' y='{y}' fill='#1a1a1a'>{html.escape(says)}</text>"
-            f"<text x='650' y='{y}' fill='#1a1a1a' text-anchor='end'>{printed}</text>"
-            f"<text x='728' y='{y}' fill='#1a1a1a' text-anchor='end' font-weight='bold'>{ours}</text>"
-            f"<text x='1060' y='{y}' fill='{colour}' font-weight='bold'>{verdict}</text>")  # fmt: skip
+    return (
+        f"<text x='10' y='{y}' fill='#1a1a1a'>{html.escape(says)}</text>"
+        f"<text x='650' y='{y}' fill='#1a1a1a' text-anchor='end'>{printed}</text>"
+        f"<text x='728' y='{y}' fill='#1a1a1a' text-anchor='end' font-weight='bold'>{ours}</text>"
+        f"<text x='1060' y='{y}' fill='{colour}' font-weight='bold'>{verdict}</text>"
+    )
 
 
 def source(row: dict[str, Any]) -> str:
@@ -134,15 +181,22 @@ def _row(row: dict[str, Any], notebooks: Path | None) -> str:
     claim, record = claims.claim(row["claim"]), row["record"] or {}
     name = record.get("notebook", "")
     linked = f"<a href='{name}.html'>{name}</a>" if notebooks and (notebooks / f"{name}.html").exists() else name
-    facts = [linked, f"profile {record['profile']}" if record else "", _machines(record), _seconds(record),
-             *(f"{STALE} {html.escape(reason)}" for reason in row["stale"])]  # fmt: skip
-    return (f"<tr id='{row['claim']}'><td>{html.escape(row['says'])}<br>"
-            f"<span class='unit'>{html.escape(row['unit'])}</span></td>"
-            f"<td class='number'>{html.escape(row['source'] or '–')}<br><span class='unit'>"
-            f"{html.escape(claim.source_note)}</span></td><td class='number'>{ours(row)}</td>"
-            f"<td>{_picture(claim, record.get('values', []))}"
-            f"<div class='how'>{' · '.join(filter(None, facts))}</div></td>"
-            f"<td class='verdict' style='color: {COLOURS[row['verdict']]}'>{judgement(row)}</td></tr>")  # fmt: skip
+    facts = [
+        linked,
+        f"profile {record['profile']}" if record else "",
+        _machines(record),
+        _seconds(record),
+        *(f"{STALE} {html.escape(reason)}" for reason in row["stale"]),
+    ]
+    return (
+        f"<tr id='{row['claim']}'><td>{html.escape(row['says'])}<br>"
+        f"<span class='unit'>{html.escape(row['unit'])}</span></td>"
+        f"<td class='number'>{html.escape(row['source'] or '–')}<br><span class='unit'>"
+        f"{html.escape(claim.source_note)}</span></td><td class='number'>{ours(row)}</td>"
+        f"<td>{_picture(claim, record.get('values', []))}"
+        f"<div class='how'>{' · '.join(filter(None, facts))}</div></td>"
+        f"<td class='verdict' style='color: {COLOURS[row['verdict']]}'>{judgement(row)}</td></tr>"
+    )
 
 
 def _machines(record: dict[str, Any]) -> str:
@@ -176,12 +230,18 @@ def _picture(claim: claims.Claim, values: list[float], width: int = 300, height:
         return round_to_spread(value)[0]
 
     bands = [(claim.partly, "#e3efe9"), (claim.confirmed, "#a9d6c4")]
-    drawn = [f"<rect x='{at(band[0]):.1f}' width='{at(band[1]) - at(band[0]):.1f}' height='{height}' fill='{colour}'/>"
-             for band, colour in bands if band]  # fmt: skip
+    drawn = [
+        f"<rect x='{at(band[0]):.1f}' width='{at(band[1]) - at(band[0]):.1f}' height='{height}' fill='{colour}'/>"
+        for band, colour in bands
+        if band
+    ]
     if claim.value is not None:
         drawn.append(f"<rect x='{at(claim.value) - 1:.1f}' width='2' height='{height}' fill='#333'/>")
-    drawn += [f"<circle cx='{at(value):.1f}' cy='{height / 2}' r='4' fill='#0072b2' fill-opacity='.8'/>"
-              for value in values]  # fmt: skip
+    drawn += [
+        f"<circle cx='{at(value):.1f}' cy='{height / 2}' r='4' fill='#0072b2' fill-opacity='.8'/>" for value in values
+    ]
     said = f"from {plain(low)} to {plain(high)}; seeds: {', '.join(map(plain, values))}"
-    return (f"<svg width='{width}' height='{height}' role='img' aria-label='{said}'>"
-            f"<title>{said}</title>{''.join(drawn)}</svg>")  # fmt: skip
+    return (
+        f"<svg width='{width}' height='{height}' role='img' aria-label='{said}'>"
+        f"<title>{said}</title>{''.join(drawn)}</svg>"
+    )

@@ -69,11 +69,23 @@ class Experiment:
         used = [self.entries[key] for key in keys]
         machines, of_value = _machines(used, len(numbers))
         seconds = round(sum(entry["seconds"] for entry in used), 1) if used else None
-        code = sources.digests(self.name, names or {entry["function"] for entry in used},
-                               [each for each in made_by if not isinstance(each, Cached)])
-        return records.keep(id, numbers, settings=self.parameters, profile=self.profile, notebook=self.name,
-                             seconds=seconds, machines=machines, of_value=of_value, code=code,
-                             key=shorten(repr(sorted(keys)), 16) if keys else None)
+        code = sources.digests(
+            self.name,
+            names or {entry["function"] for entry in used},
+            [each for each in made_by if not isinstance(each, Cached)],
+        )
+        return records.keep(
+            id,
+            numbers,
+            settings=self.parameters,
+            profile=self.profile,
+            notebook=self.name,
+            seconds=seconds,
+            machines=machines,
+            of_value=of_value,
+            code=code,
+            key=shorten(repr(sorted(keys)), 16) if keys else None,
+        )
 
     def elapsed(self) -> float:
         """Return the seconds since this experiment was made."""
@@ -86,8 +98,14 @@ class Experiment:
         return store.folder() / f"{self._working[-1]['name']}.checkpoint"
 
     def __getstate__(self) -> dict:
-        return {"name": self.name, "profile": self.profile, "parameters": self.parameters, "entries": {},
-                "_working": [], "_begun": time.perf_counter()}  # fmt: skip
+        return {
+            "name": self.name,
+            "profile": self.profile,
+            "parameters": self.parameters,
+            "entries": {},
+            "_working": [],
+            "_begun": time.perf_counter(),
+        }
 
 
 def _is_setting(key: str, value: Any) -> bool:
@@ -111,15 +129,18 @@ class Cached:
         """
         for name, values in axes.items():
             if isinstance(values, str) or not isinstance(values, Iterable):
-                raise TypeError(f"each() takes several values for every name, got {name}={values!r}; write "
-                                f"{name}=({values!r},)")
+                raise TypeError(
+                    f"each() takes several values for every name, got {name}={values!r}; write {name}=({values!r},)"
+                )
         axes = {name: list(values) for name, values in axes.items()}
         points = itertools.product(*axes.values())
         jobs = {point: self._bound((), dict(zip(axes, point, strict=True))) for point in points}
         context = self.context()
         unkept = self._make(jobs, context)
-        return Grid(axes, {point: unkept[point] if point in unkept else self._kept(bound, context)
-                           for point, bound in jobs.items()})
+        return Grid(
+            axes,
+            {point: unkept[point] if point in unkept else self._kept(bound, context) for point, bound in jobs.items()},
+        )
 
     def context(self) -> str:
         """Return the digest of the code and of the values that the function reads now."""
@@ -138,8 +159,10 @@ class Cached:
             if parameter.kind == parameter.VAR_KEYWORD:
                 found |= sorted(found.pop(name).items())
             elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
-                raise TypeError(f"{self.__name__}{signature} takes {name} without a name, and what a cached function "
-                                "is given is in its key by name; leave out * and /, or give it a list")
+                raise TypeError(
+                    f"{self.__name__}{signature} takes {name} without a name, and what a cached function "
+                    "is given is in its key by name; leave out * and /, or give it a list"
+                )
         return found
 
     def _settings(self, bound: dict[str, Any], context: str) -> dict:
@@ -147,9 +170,14 @@ class Cached:
         tracer = Tracer()
         digests = {name: tracer.of_value(value, f"{self.__name__}'s argument {name}") for name, value in bound.items()}
         seed = bound.get("seed")
-        return {"notebook": self.run.name, "function": self.__name__, "arguments": digests,
-                "code": context + tracer.digest(), "kdlab": kdlab.__version__,
-                **({"seed": int(seed)} if isinstance(seed, int) else {})}
+        return {
+            "notebook": self.run.name,
+            "function": self.__name__,
+            "arguments": digests,
+            "code": context + tracer.digest(),
+            "kdlab": kdlab.__version__,
+            **({"seed": int(seed)} if isinstance(seed, int) else {}),
+        }
 
     def _kept(self, bound: dict[str, Any], context: str) -> Any:
         settings, name = self._settings(bound, context), f"{self.run.name}-{self.__name__}"
@@ -174,8 +202,12 @@ class Cached:
 
     def _note(self, record: dict, took: float) -> None:
         """Write down that an entry was used, here and in the cached function at work, if one is."""
-        entry = {"function": self.__name__, "seconds": record["value"]["own_seconds"], "machine": record["machine"],
-                 "seed": record["settings"].get("seed")}
+        entry = {
+            "function": self.__name__,
+            "seconds": record["value"]["own_seconds"],
+            "machine": record["machine"],
+            "seed": record["settings"].get("seed"),
+        }
         used = {**record["value"]["uses"], record["entry"]: entry}
         self.run.entries |= used
         if self.run._working:
@@ -237,8 +269,11 @@ class Grid(dict):
         if odd := [name for name in values if values[name] not in self.axes.get(name, [])]:
             raise KeyError(f"no axis {odd[0]!r} with the value {values[odd[0]]!r}; the axes are {self.axes}")
         kept = [i for i, name in enumerate(names) if name not in values]
-        part = {tuple(point[i] for i in kept): result for point, result in self.items()
-                if all(point[names.index(name)] == value for name, value in values.items())}
+        part = {
+            tuple(point[i] for i in kept): result
+            for point, result in self.items()
+            if all(point[names.index(name)] == value for name, value in values.items())
+        }
         return Grid({names[i]: self.axes[names[i]] for i in kept}, part)
 
     def list(self) -> list:
@@ -271,5 +306,6 @@ def _machines(used: list[dict], n: int) -> tuple[list[dict], list[list[int]]]:
     seeds = list(dict.fromkeys(use["seed"] for use in used if use["seed"] is not None))
     if len(seeds) != n:
         return machines, [list(range(len(machines)))] * n
-    return machines, [sorted({machines.index(use["machine"]) for use in used if use["seed"] in (None, seed)})
-                      for seed in seeds]
+    return machines, [
+        sorted({machines.index(use["machine"]) for use in used if use["seed"] in (None, seed)}) for seed in seeds
+    ]

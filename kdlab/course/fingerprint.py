@@ -125,8 +125,10 @@ class Tracer:
         elif isinstance(value, slice):
             items = [(repr(value), None)]
         else:
-            raise TypeError(f"{name} is a {label(type(value))}, from which no key can be computed; make it inside the "
-                            "function, or use plain values, tensors, models, functions, or lists and dicts of them")
+            raise TypeError(
+                f"{name} is a {label(type(value))}, from which no key can be computed; make it inside the "
+                "function, or use plain values, tensors, models, functions, or lists and dicts of them"
+            )
         kind = "list" if type(value) in (list, tuple) else label(type(value))
         yield f"{kind} of {len(items)}".encode()
         for key, each in items:
@@ -142,8 +144,12 @@ class Tracer:
         for key, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
             yield f"{key} {tensor.requires_grad}".encode()
             yield from _bytes_of_tensor(tensor)
-        tensors = {key for key, _ in itertools.chain(model.named_parameters(remove_duplicate=False),
-                                                     model.named_buffers(remove_duplicate=False))}
+        tensors = {
+            key
+            for key, _ in itertools.chain(
+                model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
+            )
+        }
         packed = {key: value for key, value in model.state_dict().items() if key not in tensors}
         yield from self._parts_of_many(packed, name)  # such as the int8 weights of torch.ao's layers
 
@@ -334,8 +340,11 @@ def _bytes_of_tensor(tensor: Tensor) -> Iterator[bytes]:
     yield f"tensor {flat.dtype} {tuple(flat.shape)}".encode()
     if flat.is_quantized:
         per_channel = flat.qscheme() in (torch.per_channel_affine, torch.per_channel_symmetric)
-        yield repr((flat.q_per_channel_scales().tolist(), flat.q_per_channel_zero_points().tolist()) if per_channel
-                   else (flat.q_scale(), flat.q_zero_point())).encode()
+        yield repr(
+            (flat.q_per_channel_scales().tolist(), flat.q_per_channel_zero_points().tolist())
+            if per_channel
+            else (flat.q_scale(), flat.q_zero_point())
+        ).encode()
         flat = flat.int_repr()
     reach = 1 + sum((n - 1) * step for n, step in zip(flat.shape, flat.stride(), strict=True))
     if flat.numel() > reach > 0:  # overlapping windows: each number that they show is read once

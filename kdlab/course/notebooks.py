@@ -134,8 +134,15 @@ def execute(path: Path, out: Path, parameters: dict, seconds_a_cell: int = SECON
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         notebook = papermill.execute_notebook(
-            str(path), str(out), parameters, cwd=str(path.parent), kernel_name="python3", progress_bar=False,
-            execution_timeout=seconds_a_cell, start_timeout=120)  # fmt: skip
+            str(path),
+            str(out),
+            parameters,
+            cwd=str(path.parent),
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=seconds_a_cell,
+            start_timeout=120,
+        )
     except PapermillExecutionError as error:
         cell = error.source.strip().splitlines()[0]
         return f"cell {error.exec_count}, which begins with {cell!r}: {error.ename}: {error.evalue}"

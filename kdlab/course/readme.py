@@ -15,8 +15,15 @@ BLOCK = re.compile(r"(<!-- results: (?P<name>\w+) -->\n)(?:.*?\n)??(<!-- end -->
 
 def fill(text: str, results: Path) -> str:
     """`text` with each block from `<!-- results: NAME -->` to `<!-- end -->` made anew from the files in results."""
-    makers = {"teacher": _teacher, "minutes": _minutes, "speed": _speed, "sliders": _sliders, "live": _live,
-              "claims": _claims, "bert": _bert}  # fmt: skip
+    makers = {
+        "teacher": _teacher,
+        "minutes": _minutes,
+        "speed": _speed,
+        "sliders": _sliders,
+        "live": _live,
+        "claims": _claims,
+        "bert": _bert,
+    }
 
     def made(match: re.Match) -> str:
         if match["name"] not in makers:
@@ -38,10 +45,12 @@ def _machines(found: Iterable[dict]) -> str:
 def _teacher(results: Path) -> str:
     _, record = store.packaged("mnist-2x1200")
     measures, settings = record["measures"], record["settings"]
-    return (f"The packaged teacher (2 × 1200 units, {settings['epochs']} epochs, seed {settings['seed']}) makes "
-            f"**{measures['test_errors']} errors** on MNIST's 10,000 test images; the paper's makes 67. It took "
-            f"{measures['seconds'] / 60:.0f} minutes on one thread ({records.describe_machine(record['machine'])}); "
-            "`python scripts/train_teacher.py` makes it anew.")  # fmt: skip
+    return (
+        f"The packaged teacher (2 × 1200 units, {settings['epochs']} epochs, seed {settings['seed']}) makes "
+        f"**{measures['test_errors']} errors** on MNIST's 10,000 test images; the paper's makes 67. It took "
+        f"{measures['seconds'] / 60:.0f} minutes on one thread ({records.describe_machine(record['machine'])}); "
+        "`python scripts/train_teacher.py` makes it anew."
+    )
 
 
 def _minutes(results: Path) -> str:
@@ -71,8 +80,12 @@ COURSE = [
     ("12", "Distil", "12_distil", "What can a smaller net learn of BERT: from its answers, or from its insides?"),
     ("13", "Share", "13_share", "Can one layer do the work of six?"),
     ("14", "Quantise", "14_quantise", "How many bits does a weight need; when are fewer smaller, and faster?"),
-    ("15", "Pre-train or downstream", "15_pretrain_or_downstream",
-     "Compress once, before any task, or once for each task, after?"),
+    (
+        "15",
+        "Pre-train or downstream",
+        "15_pretrain_or_downstream",
+        "Compress once, before any task, or once for each task, after?",
+    ),
     ("16", "Together", "16_together", "Several ways on one net: do what they save and what they lose add up?"),
 ]
 
@@ -89,10 +102,12 @@ def _speed(results: Path) -> str:
         f"{row['share_of_matrix_rate']:.0%} |"
         for row in record["training"]
     )
-    return ("| student | kdlab | … with two threads | tutorial loop | … with one thread | kdlab / tutorial | "
-            "of the matrix rate |\n"
-            f"|---|---|---|---|---|---|---|\n{rows}\n\n"
-            f"{_in_words(record)}")
+    return (
+        "| student | kdlab | … with two threads | tutorial loop | … with one thread | kdlab / tutorial | "
+        "of the matrix rate |\n"
+        f"|---|---|---|---|---|---|---|\n{rows}\n\n"
+        f"{_in_words(record)}"
+    )
 
 
 def _in_words(record: dict) -> str:
@@ -104,20 +119,26 @@ def _in_words(record: dict) -> str:
 
 
 def _many(row: dict) -> str:
-    return (f"{row['students']} students of 2 × {row['units']} at once learn "
-            f"{row['one_by_one'] / row['at_once']:.1f} times as fast as one after the other, in two processes "
-            f"{row['one_by_one'] / row['in_two_processes']:.1f} times; their final losses differ by "
-            f"{row['largest_difference_of_losses']:.0e} of themselves at the most.")  # fmt: skip
+    return (
+        f"{row['students']} students of 2 × {row['units']} at once learn "
+        f"{row['one_by_one'] / row['at_once']:.1f} times as fast as one after the other, in two processes "
+        f"{row['one_by_one'] / row['in_two_processes']:.1f} times; their final losses differ by "
+        f"{row['largest_difference_of_losses']:.0e} of themselves at the most."
+    )
 
 
 def _speech(row: dict) -> str:
-    return (f"An acoustic model of 2 × {row['units']} learns from {row['one']:,} frames a second; ten at once "
-            f"from {row['ten_at_once']:,}, one after the other from {row['ten_one_by_one']:,}.")  # fmt: skip
+    return (
+        f"An acoustic model of 2 × {row['units']} learns from {row['one']:,} frames a second; ten at once "
+        f"from {row['ten_at_once']:,}, one after the other from {row['ten_one_by_one']:,}."
+    )
 
 
 def _eq5(row: dict) -> str:
-    return (f"Eq. 5 answers {row['batched']:,.0f} images a second in a batch, {row['one_by_one']:,.0f} one by one "
-            f"by the same steps, {row['as_written']:,.1f} as it is written, by plain gradient descent.")  # fmt: skip
+    return (
+        f"Eq. 5 answers {row['batched']:,.0f} images a second in a batch, {row['one_by_one']:,.0f} one by one "
+        f"by the same steps, {row['as_written']:,.1f} as it is written, by plain gradient descent."
+    )
 
 
 def _import(row: dict) -> str:
@@ -132,9 +153,11 @@ def _sliders(results: Path) -> str:
     rows = record["sliders"]
     worst = max(row["p95_ms"] for row in rows)
     median = sorted(row["median_ms"] for row in rows)[len(rows) // 2]
-    return (f"From key press to changed picture, over the {len(rows)} temperature sliders of the notebooks, "
-            f"{rows[0]['presses']} presses each: median {median} ms, slowest slider's 95th percentile {worst} ms "
-            f"({records.describe_machine(record['machines']['sliders'])}).")  # fmt: skip
+    return (
+        f"From key press to changed picture, over the {len(rows)} temperature sliders of the notebooks, "
+        f"{rows[0]['presses']} presses each: median {median} ms, slowest slider's 95th percentile {worst} ms "
+        f"({records.describe_machine(record['machines']['sliders'])})."
+    )
 
 
 def _live(results: Path) -> str:
@@ -142,14 +165,16 @@ def _live(results: Path) -> str:
     rows = record["by_minute"]
     pressed, turned = (sum(row[key] for row in rows) for key in ("presses", "turns"))
     first, last = rows[0], rows[-1]
-    return (f"{record['minutes']:.0f} minutes of play in Chromium, the temperature turned {pressed} times: {turned} of "
-            f"the turns were used by a minibatch. From key press to the new value in the panel's line: median "
-            f"{_median(rows, 'echo_ms', 'median'):.0f} ms, 95th percentile of the slowest minute "
-            f"{max(row['echo_ms']['p95'] for row in rows):.0f} ms; to the first minibatch that used it: "
-            f"{_median(rows, 'obeyed_ms', 'median'):.0f} and {max(row['obeyed_ms']['p95'] for row in rows):.0f} ms. "
-            f"With the panel open a student trains at {record['share']:.0%} of the bare loop's speed. The kernel held "
-            f"{first['kernel_mb']:,} MB after the first minute and {last['kernel_mb']:,} MB after the last. "
-            f"{records.describe_machine(record['machine'])}.")  # fmt: skip
+    return (
+        f"{record['minutes']:.0f} minutes of play in Chromium, the temperature turned {pressed} times: {turned} of "
+        f"the turns were used by a minibatch. From key press to the new value in the panel's line: median "
+        f"{_median(rows, 'echo_ms', 'median'):.0f} ms, 95th percentile of the slowest minute "
+        f"{max(row['echo_ms']['p95'] for row in rows):.0f} ms; to the first minibatch that used it: "
+        f"{_median(rows, 'obeyed_ms', 'median'):.0f} and {max(row['obeyed_ms']['p95'] for row in rows):.0f} ms. "
+        f"With the panel open a student trains at {record['share']:.0%} of the bare loop's speed. The kernel held "
+        f"{first['kernel_mb']:,} MB after the first minute and {last['kernel_mb']:,} MB after the last. "
+        f"{records.describe_machine(record['machine'])}."
+    )
 
 
 def _claims(results: Path) -> str:
@@ -169,8 +194,10 @@ def _bert(results: Path) -> str:
     _, record = store.packaged("glosses-minilm")
     right, minutes = 100 - record["measures"]["test_errors"] / 100, record["measures"]["seconds"] / 60
     rows = [row for row in judged(results) if row["section"] in claims_page.POST]
-    return (f"The packaged BERT (MiniLM, fine-tuned for {minutes:.0f} minutes on one thread) names **{right:.1f} %** "
-            f"of the 10,000 test definitions right.\n\n{_ruler(results)}{_table(rows)}")  # fmt: skip
+    return (
+        f"The packaged BERT (MiniLM, fine-tuned for {minutes:.0f} minutes on one thread) names **{right:.1f} %** "
+        f"of the 10,000 test definitions right.\n\n{_ruler(results)}{_table(rows)}"
+    )
 
 
 def _ruler(results: Path) -> str:
@@ -181,9 +208,11 @@ def _ruler(results: Path) -> str:
         return ""
     head, *lines = ruler.Table(rows).cells()
     table = "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
-    return (f"{table}\n\nIn brackets: per cent of the first row. A score is of {rows[0]['n_test']:,} test texts where "
-            f"no other number stands beside it; points beside BERT are on the same texts. {ruler.PLUS_MINUS} "
-            f"{_machines(file['machine'] for file in files)}; {rows[0]['threads']} thread(s).\n\n")
+    return (
+        f"{table}\n\nIn brackets: per cent of the first row. A score is of {rows[0]['n_test']:,} test texts where "
+        f"no other number stands beside it; points beside BERT are on the same texts. {ruler.PLUS_MINUS} "
+        f"{_machines(file['machine'] for file in files)}; {rows[0]['threads']} thread(s).\n\n"
+    )
 
 
 def figure(results: Path) -> str:

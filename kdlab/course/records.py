@@ -20,9 +20,19 @@ PROFILES = ["smoke", "own", "full"]  # by size: a larger one's record is never o
 _FREE = {"seed", "profile"}  # parameters that may differ from a notebook's without making a record stale
 
 
-def keep(id: str, values: list[float], *, settings: dict[str, Any], profile: str, notebook: str,
-         seconds: float | None = None, machines: list[dict] | None = None, of_value: list[list[int]] | None = None,
-         code: dict[str, str] | None = None, key: str | None = None) -> Path | None:  # fmt: skip
+def keep(
+    id: str,
+    values: list[float],
+    *,
+    settings: dict[str, Any],
+    profile: str,
+    notebook: str,
+    seconds: float | None = None,
+    machines: list[dict] | None = None,
+    of_value: list[list[int]] | None = None,
+    code: dict[str, str] | None = None,
+    key: str | None = None,
+) -> Path | None:
     """Keep what was measured against a claim: one value a seed, in the claim's unit.
 
     settings: the values of the notebook's parameters. seconds: that the work took. machines: `machine.describe()` of
@@ -38,11 +48,22 @@ def keep(id: str, values: list[float], *, settings: dict[str, Any], profile: str
     machines = machines or [machine.describe()]
     of_value = of_value or [list(range(len(machines)))] * len(numbers)
     if len(of_value) != len(numbers) or not all(each and set(each) <= set(range(len(machines))) for each in of_value):
-        raise ValueError(f"{id}: of_value names for each of {len(numbers)} values some of {len(machines)} machines by "
-                         f"their index, got {of_value}")
-    made = {"claim": id, "unit": claim.unit, "values": numbers, "profile": profile, "notebook": notebook,
-            "settings": json.loads(json.dumps(settings)), "seconds": seconds, "made": time.strftime("%Y-%m-%d"),
-            "machines": machines, "of_value": of_value}
+        raise ValueError(
+            f"{id}: of_value names for each of {len(numbers)} values some of {len(machines)} machines by "
+            f"their index, got {of_value}"
+        )
+    made = {
+        "claim": id,
+        "unit": claim.unit,
+        "values": numbers,
+        "profile": profile,
+        "notebook": notebook,
+        "settings": json.loads(json.dumps(settings)),
+        "seconds": seconds,
+        "made": time.strftime("%Y-%m-%d"),
+        "machines": machines,
+        "of_value": of_value,
+    }
     made |= {name: value for name, value in (("code", code), ("key", key)) if value}
     path = folder(profile) / f"{id}.json"
     before = _read(path)
@@ -102,12 +123,23 @@ def judged(records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     for claim in claims.CLAIMS:
         record = records.get(claim.id)
         values = record["values"] if record else []
-        rows.append({"claim": claim.id, "section": claim.section, "says": claim.says, "kind": claim.kind,
-                     "source": claim.source, "value": claim.value, "unit": claim.unit,
-                     "ours": statistics.fmean(values) if values else None,
-                     "sd": statistics.stdev(values) if len(values) > 1 else None, "n": len(values),
-                     "verdict": claims.verdict(claim, values), "stale": stale(record) if record else [],
-                     "record": record})  # fmt: skip
+        rows.append(
+            {
+                "claim": claim.id,
+                "section": claim.section,
+                "says": claim.says,
+                "kind": claim.kind,
+                "source": claim.source,
+                "value": claim.value,
+                "unit": claim.unit,
+                "ours": statistics.fmean(values) if values else None,
+                "sd": statistics.stdev(values) if len(values) > 1 else None,
+                "n": len(values),
+                "verdict": claims.verdict(claim, values),
+                "stale": stale(record) if record else [],
+                "record": record,
+            }
+        )
     return rows
 
 
@@ -149,6 +181,13 @@ def _full_settings_of(notebook: str, *changed: int) -> str:
 def describe_machine(facts: dict[str, Any]) -> str:
     """Say in a line what a number was measured on, from what `machine.describe()` returned there."""
     device = "" if facts["device"] == "cpu" else facts["device"]
-    parts = [device, facts["processor"], facts.get("instructions"), f"{facts['cores']} cores", facts.get("precision"),
-             f"Python {facts['python']}", f"torch {facts['torch']}"]  # fmt: skip
+    parts = [
+        device,
+        facts["processor"],
+        facts.get("instructions"),
+        f"{facts['cores']} cores",
+        facts.get("precision"),
+        f"Python {facts['python']}",
+        f"torch {facts['torch']}",
+    ]
     return ", ".join(filter(None, parts))  # records of before have neither instructions nor precision

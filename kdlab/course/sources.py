@@ -36,8 +36,12 @@ def parameter_values(notebook: str) -> dict[str, Any]:
     """Return what the notebook's parameters cell assigns, by name; {} where there is no such notebook."""
     path = path_of(notebook)
     statements = _parse(_cell_sources(path, tagged=True)) if path else []
-    return {target.id: ast.literal_eval(each.value) for each in statements if isinstance(each, ast.Assign)
-            for target in each.targets}  # fmt: skip
+    return {
+        target.id: ast.literal_eval(each.value)
+        for each in statements
+        if isinstance(each, ast.Assign)
+        for target in each.targets
+    }
 
 
 def digests(notebook: str, functions: Iterable[str] = (), library: Iterable[Callable] = ()) -> dict[str, str] | None:

@@ -17,8 +17,22 @@ from .speech import Speech
 from .tensors import digest, jitter, like_mnist, subset, without
 from .texts import Part, Texts
 
-__all__ = ["DataUnavailable", "Dataset", "Part", "Speech", "Texts", "digest", "fetch", "jitter", "like_mnist", "load",
-           "names", "subset", "where", "without"]  # fmt: skip
+__all__ = [
+    "DataUnavailable",
+    "Dataset",
+    "Part",
+    "Speech",
+    "Texts",
+    "digest",
+    "fetch",
+    "jitter",
+    "like_mnist",
+    "load",
+    "names",
+    "subset",
+    "where",
+    "without",
+]
 
 # MNIST as packaged here: file → bytes, SHA-256.
 _PACKAGED = {
@@ -39,8 +53,10 @@ _MNIST = tuple(
     File(name, "mnist", (f"sha256:{sha256}", f"md5:{_HOME_MD5[name]}"), (_HOME + name,), size)
     for name, (size, sha256) in _PACKAGED.items()
 )
-_SETTINGS = {"digits-speech": ("n_train", "n_test", "noise", "seed"),  # made here, to measure
-             "glyphs": ("n_classes", "n_train", "n_test", "strength", "seed")}  # fmt: skip
+_SETTINGS = {
+    "digits-speech": ("n_train", "n_test", "noise", "seed"),  # made here, to measure
+    "glyphs": ("n_classes", "n_train", "n_test", "strength", "seed"),
+}
 _TORCHVISION = {"fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}  # name → class in torchvision.datasets
 # Fashion-MNIST as in Debian's dataset-fashion-mnist: the home's files but for gzip's header. SHA-256.
 _DEBIAN = {

@@ -19,14 +19,17 @@ from .files import DataUnavailable
 
 SIDE, SHEET, POINTS = 28, 56, 34  # pixels of an image, of a clean rendering; size of the font there
 SCRIPTS = ((0x41, 0x17F), (0x370, 0x3FF), (0x400, 0x52F))  # Latin with accents, Greek, Cyrillic
-FONTS = tuple(f"DejaVu{family}{cut}.ttf" for family, leaning in (("Sans", "Oblique"), ("Serif", "Italic"),
-                                                                 ("SansMono", "Oblique"))
-              for cut in ("", "-Bold", f"-{leaning}", f"-Bold{leaning}"))  # fmt: skip
+FONTS = tuple(
+    f"DejaVu{family}{cut}.ttf"
+    for family, leaning in (("Sans", "Oblique"), ("Serif", "Italic"), ("SansMono", "Oblique"))
+    for cut in ("", "-Bold", f"-{leaning}", f"-Bold{leaning}")
+)
 CHUNK = 4096  # images distorted at once
 
 
-def load(n_classes: int = 300, n_train: int = 200, n_test: int = 20, strength: float = 1.0,
-         seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[str, ...]]:
+def load(
+    n_classes: int = 300, n_train: int = 200, n_test: int = 20, strength: float = 1.0, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[str, ...]]:
     """x_train, y_train, x_test, y_test and the characters; images (n, 1, 28, 28) float32 in [0, 1], shuffled.
 
     n_classes: the first so many of the characters, Latin before Greek before Cyrillic. n_train, n_test: images of
@@ -37,8 +40,10 @@ def load(n_classes: int = 300, n_train: int = 200, n_test: int = 20, strength: f
     if not 2 <= n_classes <= len(characters):
         raise ValueError(f"n_classes must be from 2 to the {len(characters)} characters there are, got {n_classes}")
     if n_train < 1 or n_test < 1 or strength < 0:
-        raise ValueError("n_train and n_test are images a class, at least 1, and strength is at least 0; got "
-                         f"{n_train}, {n_test} and {strength}")
+        raise ValueError(
+            "n_train and n_test are images a class, at least 1, and strength is at least 0; got "
+            f"{n_train}, {n_test} and {strength}"
+        )
     parts = [_part(n_classes, n, float(strength), mix(seed, part)) for part, n in enumerate((n_train, n_test))]
     return (*(tensor.clone() for part in parts for tensor in part), characters[:n_classes])
 
@@ -78,8 +83,10 @@ def paths() -> list[Path]:
     found = importlib.util.find_spec("matplotlib")  # found, not imported
     folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" if found else Path("matplotlib (not installed)")
     if gone := [name for name in FONTS if not (folder / name).is_file()]:
-        raise DataUnavailable(f"the font {gone[0]} is not in {folder}, where matplotlib keeps it; glyphs are rendered "
-                              "from it: reinstall matplotlib (pip install --force-reinstall matplotlib)")
+        raise DataUnavailable(
+            f"the font {gone[0]} is not in {folder}, where matplotlib keeps it; glyphs are rendered "
+            "from it: reinstall matplotlib (pip install --force-reinstall matplotlib)"
+        )
     return [folder / name for name in FONTS]
 
 

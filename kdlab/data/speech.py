@@ -31,8 +31,14 @@ RATE = 8_000  # samples a second
 HOP, WINDOW = 80, 200  # samples: 10 and 25 ms
 BINS = 40  # mel filterbanks
 BEFORE, AFTER = 20, 5  # frames of context around the one whose state is asked for
-SPEAKERS = {"george": "train", "jackson": "train", "nicolas": "train", "lucas": "held out", "theo": "test",
-            "yweweler": "test"}  # of fsdd  # fmt: skip
+SPEAKERS = {
+    "george": "train",
+    "jackson": "train",
+    "nicolas": "train",
+    "lucas": "held out",
+    "theo": "test",
+    "yweweler": "test",
+}  # of fsdd
 
 
 class Utterance(NamedTuple):
@@ -75,11 +81,15 @@ def log_mel(sound: np.ndarray, rate: int) -> Tensor:
     """
     x = torch.from_numpy(np.array(sound, dtype=np.float64))  # double, which no autocast around us makes coarse
     if rate != RATE:
-        raise ValueError(f"sound of {RATE:,} samples a second is wanted, got {rate:,}; "
-                         f"scipy.signal.resample_poly(sound, {RATE}, {rate}) makes it so")
+        raise ValueError(
+            f"sound of {RATE:,} samples a second is wanted, got {rate:,}; "
+            f"scipy.signal.resample_poly(sound, {RATE}, {rate}) makes it so"
+        )
     if x.dim() != 1 or len(x) < WINDOW:
-        raise ValueError(f"sound is one row (n,) of at least {WINDOW} samples, got {tuple(x.shape)}; "
-                         "of a stereo recording take one channel")
+        raise ValueError(
+            f"sound is one row (n,) of at least {WINDOW} samples, got {tuple(x.shape)}; "
+            "of a stereo recording take one channel"
+        )
     if not x.isfinite().all() or x.max() == x.min():
         raise ValueError("the recording is silent, or holds NaN, so nothing can be heard in it; was it muted?")
     x = x / x.abs().max()
@@ -126,8 +136,9 @@ def states(begins: Sequence[float], words: Sequence[int], digits: Sequence[int],
     return torch.from_numpy(path)
 
 
-def _part(sounds: list[np.ndarray], digits: list[tuple], speakers: list[str], frames: list[Tensor],
-          paths: list[Tensor]) -> Part:  # fmt: skip
+def _part(
+    sounds: list[np.ndarray], digits: list[tuple], speakers: list[str], frames: list[Tensor], paths: list[Tensor]
+) -> Part:
     ends = list(accumulate(map(len, frames)))
     spans = zip(digits, speakers, [0, *ends], ends, sounds, strict=False)
     return torch.cat(frames), torch.cat(paths), tuple(Utterance(*each) for each in spans)
@@ -147,8 +158,9 @@ def _speech(parts: dict[str, Part], device: torch.device) -> Speech:
 
 
 @functools.lru_cache(maxsize=2)
-def synthesised(device: torch.device, n_train: int = 400, n_test: int = 100, noise: float = 4.0,
-                seed: int = 0) -> Speech:  # fmt: skip
+def synthesised(
+    device: torch.device, n_train: int = 400, n_test: int = 100, noise: float = 4.0, seed: int = 0
+) -> Speech:
     """Digits spoken by espeak-ng: n_train utterances to learn from, n_test and as many held out.
 
     noise: how many dB the speech is above the noise, on average. 4 gives a plain net about the accuracy that the
@@ -202,12 +214,15 @@ def _recorded(said: voices.Said, noise: float, rng: np.random.Generator) -> tupl
 # ---- fsdd
 
 FSDD = files.File(
-    "recordings.zip", "fsdd",
-    ("sha256:0453ec83c745f981c6a3a9531e72a11445e7c7f97c24bf6b54bb05acf74528f0",
-     "members:6b1a8e30f4df78a933fe25cf1ca0140c8c6f169c0a83649a15b70a5ae7407014"),
+    "recordings.zip",
+    "fsdd",
+    (
+        "sha256:0453ec83c745f981c6a3a9531e72a11445e7c7f97c24bf6b54bb05acf74528f0",
+        "members:6b1a8e30f4df78a933fe25cf1ca0140c8c6f169c0a83649a15b70a5ae7407014",
+    ),
     ("https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aaf76e81b692f806f9140c2d2777410d7a1.zip",),
     16_215_880,
-)  # fmt: skip
+)
 
 
 @functools.lru_cache(maxsize=1)
@@ -251,10 +266,14 @@ def aligned(frames: Sequence[Tensor], digits: Sequence[int], rounds: int = 6) ->
     """
     first = hmm.starts(LENGTHS)
     chains = [[first[SILENCE], *range(first[digit], first[digit] + LENGTHS[digit]), first[SILENCE]] for digit in digits]
-    chains = [chain if len(each) + 2 >= len(chain) else _every_other(chain, len(each))
-              for chain, each in zip(chains, frames, strict=True)]  # fmt: skip
-    paths = [torch.tensor(chain)[torch.linspace(0, len(chain) - 0.01, len(each)).long()]
-             for chain, each in zip(chains, frames, strict=True)]  # fmt: skip
+    chains = [
+        chain if len(each) + 2 >= len(chain) else _every_other(chain, len(each))
+        for chain, each in zip(chains, frames, strict=True)
+    ]
+    paths = [
+        torch.tensor(chain)[torch.linspace(0, len(chain) - 0.01, len(each)).long()]
+        for chain, each in zip(chains, frames, strict=True)
+    ]
     for _ in range(rounds):
         mean, deviation = _gaussians(torch.cat(list(frames)), torch.cat(paths))
         scores = [torch.distributions.Normal(mean, deviation).log_prob(each[:, None]).sum(dim=2) for each in frames]

@@ -102,8 +102,10 @@ def _checked(ink: Tensor) -> Tensor:
         raise ValueError(f"like_mnist takes one drawing (height, width), got {tuple(ink.shape)}; of many, take x[i, 0]")
     ink = ink / 255 if ink.dtype == torch.uint8 else ink.float()
     if not ((ink >= 0) & (ink <= 1)).all():  # NaN is in no range
-        raise ValueError(f"ink is uint8, or from 0 (paper) to 1, got {ink.min():.3g} to {ink.max():.3g}; "
-                         "was the image normalised for a net?")
+        raise ValueError(
+            f"ink is uint8, or from 0 (paper) to 1, got {ink.min():.3g} to {ink.max():.3g}; "
+            "was the image normalised for a net?"
+        )
     return ink
 
 
@@ -116,8 +118,10 @@ def _cropped(ink: Tensor) -> Tensor:
 
 def _corner(small: Tensor) -> list[int]:
     """Where to lay a digit of at most 20 × 20 so that its centre of mass falls on pixel (14, 14), or next to it."""
-    middles = [(small.sum(1 - dim) * torch.arange(n, device=small.device)).sum() / small.sum()
-               for dim, n in enumerate(small.shape)]  # fmt: skip
+    middles = [
+        (small.sum(1 - dim) * torch.arange(n, device=small.device)).sum() / small.sum()
+        for dim, n in enumerate(small.shape)
+    ]
     return [min(max(round(14 - m.item()), 0), 28 - n) for m, n in zip(middles, small.shape, strict=True)]
 
 

@@ -13,32 +13,50 @@ from torch import Tensor
 from . import files
 from .files import File
 
-GLOSSES = File("glosses.tsv.xz", "glosses",
-               ("sha256:003099831b1a293ec2adf79d7182ebee34306dc83c0f0fd74da316ca962e7cc2",),
-               size=2_581_500)  # fmt: skip
+GLOSSES = File(
+    "glosses.tsv.xz",
+    "glosses",
+    ("sha256:003099831b1a293ec2adf79d7182ebee34306dc83c0f0fd74da316ca962e7cc2",),
+    size=2_581_500,
+)
 # A mirror's two files with the columns label and text.
 _TRAIN, _DEV = (
-    File("train.tsv", "sst2", ("sha256:e981ceb4fe6c9acd1c79851d0d091b9e78103f1f2a399ca83dda27915d41c56c",),
-         size=3_806_081),
+    File(
+        "train.tsv",
+        "sst2",
+        ("sha256:e981ceb4fe6c9acd1c79851d0d091b9e78103f1f2a399ca83dda27915d41c56c",),
+        size=3_806_081,
+    ),
     File("dev.tsv", "sst2", ("sha256:84207e6be5873fb18db798cc6faec86871f5a426554650ff64a1c34e87665f6f",), size=94_414),
-)  # fmt: skip
+)
 # Its home's archive, with the columns sentence and label; the checksum is torchtext's.
-_SST2_HOME = File("SST-2.zip", "sst2", ("md5:9f81648d4199384278b86e315dac217c",),
-                  ("https://dl.fbaipublicfiles.com/glue/data/SST-2.zip",))  # fmt: skip
+_SST2_HOME = File(
+    "SST-2.zip",
+    "sst2",
+    ("md5:9f81648d4199384278b86e315dac217c",),
+    ("https://dl.fbaipublicfiles.com/glue/data/SST-2.zip",),
+)
 _N_DEV = 2_000  # of SST-2's training sentences, to choose by: its test labels were never published
 SUPERSENSES = tuple(  # in the order of their numbers
     f"{kind}.{name}"
     for kind, names in [
-        ("adj", "all pert"), ("adv", "all"),
-        ("noun", "Tops act animal artifact attribute body cognition communication event feeling food group location "
-                 "motive object person phenomenon plant possession process quantity relation shape state substance "
-                 "time"),
-        ("verb", "body change cognition communication competition consumption contact creation emotion motion "
-                 "perception possession social stative weather"),
+        ("adj", "all pert"),
+        ("adv", "all"),
+        (
+            "noun",
+            "Tops act animal artifact attribute body cognition communication event feeling food group location "
+            "motive object person phenomenon plant possession process quantity relation shape state substance "
+            "time",
+        ),
+        (
+            "verb",
+            "body change cognition communication competition consumption contact creation emotion motion "
+            "perception possession social stative weather",
+        ),
         ("adj", "ppl"),
     ]
     for name in names.split()
-)  # fmt: skip
+)
 
 
 class Part(NamedTuple):

@@ -18,13 +18,78 @@ import numpy as np
 
 ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
 TIMBRES = (
-    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "klatt", "klatt2", "klatt3", "klatt4",
-    "Alex", "Alicia", "Andrea", "Andy", "Annie", "Denis", "Diogo", "Gene", "Henrique", "Hugo", "Jacky", "Lee", "Marco",
-    "Mario", "Michael", "Mike", "Nguyen", "Reed", "adam", "anika", "announcer", "antonio", "aunty", "belinda",
-    "benjamin", "boris", "caleb", "david", "ed", "edward", "grandma", "grandpa", "gustave", "ian", "iven", "john",
-    "linda", "marcelo", "max", "michel", "miguel", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert",
-    "sandro", "shelby", "steph", "travis", "victor", "zac",
-)  # fmt: skip
+    "m1",
+    "m2",
+    "m3",
+    "m4",
+    "m5",
+    "m6",
+    "m7",
+    "m8",
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "f5",
+    "klatt",
+    "klatt2",
+    "klatt3",
+    "klatt4",
+    "Alex",
+    "Alicia",
+    "Andrea",
+    "Andy",
+    "Annie",
+    "Denis",
+    "Diogo",
+    "Gene",
+    "Henrique",
+    "Hugo",
+    "Jacky",
+    "Lee",
+    "Marco",
+    "Mario",
+    "Michael",
+    "Mike",
+    "Nguyen",
+    "Reed",
+    "adam",
+    "anika",
+    "announcer",
+    "antonio",
+    "aunty",
+    "belinda",
+    "benjamin",
+    "boris",
+    "caleb",
+    "david",
+    "ed",
+    "edward",
+    "grandma",
+    "grandpa",
+    "gustave",
+    "ian",
+    "iven",
+    "john",
+    "linda",
+    "marcelo",
+    "max",
+    "michel",
+    "miguel",
+    "norbert",
+    "pablo",
+    "paul",
+    "pedro",
+    "quincy",
+    "rob",
+    "robert",
+    "sandro",
+    "shelby",
+    "steph",
+    "travis",
+    "victor",
+    "zac",
+)
 RATE = 22_050  # samples a second
 A_PROCESS = 400  # sentences that one process says
 _END, _PHONEME, _TO_US, _WITH_PHONEMES, _UTF8, _SPEED, _PITCH = 0, 7, 2, 1, 1, 1, 3  # of espeak's speak_lib.h
@@ -82,8 +147,16 @@ class _Id(ctypes.Union):
 
 
 class _Event(ctypes.Structure):
-    _fields_ = [("type", c_int), ("unique", c_uint), ("text", c_int), ("length", c_int), ("ms", c_int),
-                ("sample", c_int), ("user", c_void_p), ("id", _Id)]  # fmt: skip
+    _fields_ = [
+        ("type", c_int),
+        ("unique", c_uint),
+        ("text", c_int),
+        ("length", c_int),
+        ("ms", c_int),
+        ("sample", c_int),
+        ("user", c_void_p),
+        ("id", _Id),
+    ]
 
 
 _HEARD = ctypes.CFUNCTYPE(c_int, POINTER(c_short), c_int, POINTER(_Event))
@@ -96,14 +169,18 @@ class _Espeak:
         try:
             import espeakng_loader
         except ImportError:
-            raise ModuleNotFoundError("digits-speech is spoken by espeak-ng, which is not installed here; "
-                                      "`pip install espeakng-loader` brings it") from None
+            raise ModuleNotFoundError(
+                "digits-speech is spoken by espeak-ng, which is not installed here; "
+                "`pip install espeakng-loader` brings it"
+            ) from None
         self.library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
         folder = str(espeakng_loader.get_data_path())
         rate = self.library.espeak_Initialize(_TO_US, 500, folder.encode(), _WITH_PHONEMES)
         if rate != RATE:
-            raise RuntimeError(f"it gave a rate of {rate} with its data in {folder}; "
-                               "`pip install --force-reinstall espeakng-loader` may mend it")
+            raise RuntimeError(
+                f"it gave a rate of {rate} with its data in {folder}; "
+                "`pip install --force-reinstall espeakng-loader` may mend it"
+            )
         self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self.waves, self.sounds = [], []
         self.callback = _HEARD(self.hear)  # kept, so that it lives as long as the library may call it
@@ -129,8 +206,10 @@ class _Espeak:
         self.library.espeak_Synchronize()
         letters = np.cumsum([1, *(len(word) + len(pause) for word in words[:-1])])  # where words begin, from 1
         begins = np.array([sample for sample, _, _ in self.sounds])
-        word = [-1 if name.startswith(b"_") else int(np.searchsorted(letters, at, "right")) - 1
-                for _, at, name in self.sounds]  # fmt: skip
+        word = [
+            -1 if name.startswith(b"_") else int(np.searchsorted(letters, at, "right")) - 1
+            for _, at, name in self.sounds
+        ]
         return Said(np.concatenate(self.waves), begins, np.array(word))
 
 
@@ -138,8 +217,9 @@ def _main() -> None:
     espeak = _Espeak()
     said = [espeak.say(*sentence) for sentence in json.load(sys.stdin)]
     together = {name: np.concatenate([getattr(one, name) for one in said]) for name in Said._fields}
-    np.savez(sys.stdout.buffer, samples=[len(one.sound) for one in said], sounds=[len(one.word) for one in said],
-             **together)  # fmt: skip
+    np.savez(
+        sys.stdout.buffer, samples=[len(one.sound) for one in said], sounds=[len(one.word) for one in said], **together
+    )
 
 
 if __name__ == "__main__":

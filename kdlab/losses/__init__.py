@@ -14,6 +14,22 @@ from .logits import (
     wide,
 )
 
-__all__ = ["attention_kl", "attention_mse", "cosine", "distillation", "ensemble", "hidden_mse", "label",
-           "logit_matching", "patient", "scores", "share", "soft_targets", "softened", "temperature", "two_terms",
-           "value_relation", "wide"]  # fmt: skip
+__all__ = [
+    "attention_kl",
+    "attention_mse",
+    "cosine",
+    "distillation",
+    "ensemble",
+    "hidden_mse",
+    "label",
+    "logit_matching",
+    "patient",
+    "scores",
+    "share",
+    "soft_targets",
+    "softened",
+    "temperature",
+    "two_terms",
+    "value_relation",
+    "wide",
+]

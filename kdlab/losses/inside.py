@@ -53,8 +53,10 @@ def scores(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
     2020, arXiv:2012.15828, section 3), which let nets of different head counts be compared.
     """
     if queries.dim() != 3 or queries.shape != keys.shape or queries.shape[2] % heads:
-        raise ValueError(f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must have one shape (batch, "
-                         f"tokens, width), and {heads} heads must divide the width; give the layer's own number")
+        raise ValueError(
+            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must have one shape (batch, "
+            f"tokens, width), and {heads} heads must divide the width; give the layer's own number"
+        )
     queries, keys = (wide(each).unflatten(2, (heads, -1)).transpose(1, 2) for each in (queries, keys))
     return queries @ keys.mT / queries.shape[-1] ** 0.5
 
@@ -99,23 +101,29 @@ def _states(student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Ten
 
 def _same(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     if student.shape != teacher.shape:
-        raise ValueError(f"the student's states {tuple(student.shape)} and the teacher's {tuple(teacher.shape)} must "
-                         "have one shape; where only the widths differ, put nn.Linear(student's, teacher's) after the "
-                         "student's; else another number of layers was chosen for one, or a net cut the batch")
+        raise ValueError(
+            f"the student's states {tuple(student.shape)} and the teacher's {tuple(teacher.shape)} must "
+            "have one shape; where only the widths differ, put nn.Linear(student's, teacher's) after the "
+            "student's; else another number of layers was chosen for one, or a net cut the batch"
+        )
     return wide(student), wide(teacher.detach())
 
 
 def _maps(student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Both, and (batch, 1, tokens, tokens) True where a real token looks at a real token."""
     if student.dim() != 4 or student.shape != teacher.shape:
-        raise ValueError(f"the student's attention {tuple(student.shape)} and the teacher's {tuple(teacher.shape)} "
-                         "must have one shape (batch, heads, tokens, tokens); where the heads differ, build the "
-                         "student with the teacher's number, or cut both into as many by losses.scores(…, heads)")
+        raise ValueError(
+            f"the student's attention {tuple(student.shape)} and the teacher's {tuple(teacher.shape)} "
+            "must have one shape (batch, heads, tokens, tokens); where the heads differ, build the "
+            "student with the teacher's number, or cut both into as many by losses.scores(…, heads)"
+        )
     _masked(mask, (student.shape[0], student.shape[2]))
     return wide(student), wide(teacher.detach()), mask[:, None, :, None] & mask[:, None, None, :]
 
 
 def _masked(mask: Tensor, wanted: tuple[int, ...]) -> None:
     if mask.shape != tuple(wanted) or mask.dtype != torch.bool or not mask.any():
-        raise ValueError(f"the mask {tuple(mask.shape)} of {mask.dtype} must be bool, of shape {tuple(wanted)}, and "
-                         "True at some token; x != 0 makes one of token numbers x that are padded with 0")
+        raise ValueError(
+            f"the mask {tuple(mask.shape)} of {mask.dtype} must be bool, of shape {tuple(wanted)}, and "
+            "True at some token; x != 0 makes one of token numbers x that are padded with 0"
+        )

@@ -40,27 +40,34 @@ def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 4.0)
     p = log_p.exp()
     loss = T**2 * torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=1).mean()  # a mass of 0 gives 0 · log 0 = 0
     if loss.isinf():
-        raise ValueError("the student's logit is -inf for a class to which the teacher gives mass, an infinite loss; "
-                         "leave out in both nets the classes that do not count")
+        raise ValueError(
+            "the student's logit is -inf for a class to which the teacher gives mass, an infinite loss; "
+            "leave out in both nets the classes that do not count"
+        )
     return loss.to(student.dtype)
 
 
 def label(student_logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy with the labels at T = 1. student_logits: (batch, classes); y: (batch,) class numbers."""
     if student_logits.dim() != 2 or y.shape != student_logits.shape[:1] or y.is_floating_point():
-        raise ValueError(f"student logits {tuple(student_logits.shape)} and labels {tuple(y.shape)} of {y.dtype} "
-                         "must have the shapes (batch, classes) and (batch,); labels are whole class numbers, not "
-                         "one-hot rows")
+        raise ValueError(
+            f"student logits {tuple(student_logits.shape)} and labels {tuple(y.shape)} of {y.dtype} "
+            "must have the shapes (batch, classes) and (batch,); labels are whole class numbers, not "
+            "one-hot rows"
+        )
     _not_empty(student_logits)
     if not 0 <= int(y.min()) <= int(y.max()) < student_logits.shape[1]:
-        raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, but the student has "
-                         f"{student_logits.shape[1]} classes, 0 to {student_logits.shape[1] - 1}")
+        raise ValueError(
+            f"labels run from {int(y.min())} to {int(y.max())}, but the student has "
+            f"{student_logits.shape[1]} classes, 0 to {student_logits.shape[1] - 1}"
+        )
     _sane(student_logits, "student")
     return F.cross_entropy(wide(student_logits), y.long())
 
 
-def two_terms(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0,
-              alpha: float = 0.9) -> dict[str, Tensor]:
+def two_terms(
+    student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0, alpha: float = 0.9
+) -> dict[str, Tensor]:
     """The weighted terms of the distillation loss: {"ce": (1 - alpha) · label, "kd": alpha · soft targets}.
 
     y: (batch,) class numbers. alpha: share of the soft-target term, in [0, 1].
@@ -68,12 +75,12 @@ def two_terms(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: floa
     Hinton et al. 2015, section 2: the label's term works best with a considerably lower weight.
     """
     alpha = share(alpha)
-    return {"ce": (1 - alpha) * label(student_logits, y),
-            "kd": alpha * soft_targets(student_logits, teacher_logits, T)}
+    return {"ce": (1 - alpha) * label(student_logits, y), "kd": alpha * soft_targets(student_logits, teacher_logits, T)}
 
 
-def distillation(student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0,
-                 alpha: float = 0.9) -> Tensor:
+def distillation(
+    student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0, alpha: float = 0.9
+) -> Tensor:
     """The sum of `two_terms`: alpha · soft targets at T + (1 - alpha) · cross-entropy with the labels."""
     terms = two_terms(student_logits, teacher_logits, y, T, alpha)
     return terms["ce"] + terms["kd"]
@@ -104,8 +111,10 @@ def ensemble(member_logits: Tensor, T: float = 4.0, mean: Literal["arithmetic", 
     """
     if not isinstance(member_logits, Tensor) or member_logits.dim() != 3 or member_logits.numel() == 0:
         came = tuple(member_logits.shape) if isinstance(member_logits, Tensor) else type(member_logits).__name__
-        raise ValueError(f"member logits must have the shape (members, batch, classes), at least one of each, got "
-                         f"{came}; put the members together with torch.stack")
+        raise ValueError(
+            f"member logits must have the shape (members, batch, classes), at least one of each, got "
+            f"{came}; put the members together with torch.stack"
+        )
     _sane(member_logits, "ensemble")
     members, T = wide(member_logits), temperature(T)
     if mean == "geometric":
@@ -122,8 +131,9 @@ def temperature(T: float) -> float:
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"temperature T must be one number, got {T!r}") from None
     if not 0 < value < math.inf:
-        raise ValueError(f"temperature T must be > 0 and finite, got {value:g}; "
-                         "T = 1 leaves the predictions unsoftened")
+        raise ValueError(
+            f"temperature T must be > 0 and finite, got {value:g}; T = 1 leaves the predictions unsoftened"
+        )
     return T if isinstance(T, Tensor) and T.requires_grad else value
 
 
@@ -154,8 +164,10 @@ def _not_empty(logits: Tensor) -> None:
 def _sane(logits: Tensor, whose: str) -> None:
     """Each row's largest logit must be a number: NaN, +inf and a row of nothing but -inf all show there."""
     if not logits.amax(dim=-1).isfinite().all():
-        raise ValueError(f"the {whose}'s logits contain NaN, +inf or a row of nothing but -inf; the usual cause is a "
-                         "learning rate that is too high (try a tenth of it), else look for NaN in the images")
+        raise ValueError(
+            f"the {whose}'s logits contain NaN, +inf or a row of nothing but -inf; the usual cause is a "
+            "learning rate that is too high (try a tenth of it), else look for NaN in the images"
+        )
 
 
 def wide(logits: Tensor) -> Tensor:

@@ -12,9 +12,26 @@ from kdlab import losses, machine, models
 from .cost import Timing, disk_bytes, latency, memory, multiply_adds, nonzero, parameters
 from .rounding import round_to_spread
 
-__all__ = ["Timing", "accuracy", "agreement", "calibration", "calibration_error", "confusion", "disk_bytes", "entropy",
-           "errors", "latency", "logits", "memory", "multiply_adds", "nearest", "nonzero", "parameters",
-           "round_to_spread", "similarity"]  # fmt: skip
+__all__ = [
+    "Timing",
+    "accuracy",
+    "agreement",
+    "calibration",
+    "calibration_error",
+    "confusion",
+    "disk_bytes",
+    "entropy",
+    "errors",
+    "latency",
+    "logits",
+    "memory",
+    "multiply_adds",
+    "nearest",
+    "nonzero",
+    "parameters",
+    "round_to_spread",
+    "similarity",
+]
 
 
 def logits(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
@@ -26,8 +43,10 @@ def logits(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
 def errors(predicted_logits: Tensor, y: Tensor) -> int:
     """How many of the cases are wrong: the paper's count on MNIST. Logits (n, classes); y (n,) class numbers."""
     if y.shape != predicted_logits.shape[:1]:
-        raise ValueError(f"logits {tuple(predicted_logits.shape)} and labels {tuple(y.shape)} must have the shapes "
-                         "(n, classes) and (n,); labels are class numbers, not one-hot rows")
+        raise ValueError(
+            f"logits {tuple(predicted_logits.shape)} and labels {tuple(y.shape)} must have the shapes "
+            "(n, classes) and (n,); labels are class numbers, not one-hot rows"
+        )
     return int((_chosen(predicted_logits) != y).sum())
 
 
@@ -49,8 +68,10 @@ def agreement(a: Tensor, b: Tensor) -> float:
 
 def _chosen(logits: Tensor) -> Tensor:
     if logits.dim() != 2 or logits.numel() == 0 or logits.isnan().any():
-        raise ValueError(f"logits must have the shape (n, classes) and hold no NaN, got {tuple(logits.shape)}"
-                         f"{' with NaN' if logits.isnan().any() else ''}; NaN comes from a training that broke")
+        raise ValueError(
+            f"logits must have the shape (n, classes) and hold no NaN, got {tuple(logits.shape)}"
+            f"{' with NaN' if logits.isnan().any() else ''}; NaN comes from a training that broke"
+        )
     return logits.argmax(dim=1)
 
 

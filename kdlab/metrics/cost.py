@@ -30,8 +30,10 @@ def parameters(model: nn.Module) -> int:
 
 def nonzero(model: nn.Module) -> int:
     """Of `parameters`, those that are not zero."""
-    return sum(int(weight.count_nonzero() if not weight.is_quantized else weight.int_repr().count_nonzero())
-               for weight in weights(model).values())  # fmt: skip
+    return sum(
+        int(weight.count_nonzero() if not weight.is_quantized else weight.int_repr().count_nonzero())
+        for weight in weights(model).values()
+    )
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -108,8 +110,9 @@ class Timing(NamedTuple):
     threads: int
 
 
-def latency(model: nn.Module, *inputs: Any, repeats: int = 30, warm: int = 5, threads: int | None = None,
-            seconds: float = 10.0) -> Timing:
+def latency(
+    model: nn.Module, *inputs: Any, repeats: int = 30, warm: int = 5, threads: int | None = None, seconds: float = 10.0
+) -> Timing:
     """How long a forward pass takes: in eval mode, without gradients, after `warm` passes that do not count.
 
     threads: default as `machine.thread_count`. On a graphics processor each pass is waited for. seconds: no pass but

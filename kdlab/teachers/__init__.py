@@ -44,14 +44,19 @@ def trained(dataset: data.Dataset, seed: int, **changed) -> nn.Module:
     """
     settings = RECIPE | changed | {"seed": seed, "images": data.digest(dataset)}
     checkpoint = store.checkpoint("teacher", settings)
-    return store.model("teacher", settings, lambda: untrained(settings).to(dataset.x_train.device),
-                       lambda net: learn(net, dataset, settings, checkpoint))[0]
+    return store.model(
+        "teacher",
+        settings,
+        lambda: untrained(settings).to(dataset.x_train.device),
+        lambda net: learn(net, dataset, settings, checkpoint),
+    )[0]
 
 
 def untrained(settings: dict) -> nn.Module:
     """The net of a recipe, before it has learned."""
-    return models.mlp(settings["hidden"], dropout=settings["dropout"], max_norm=settings["max_norm"],
-                      seed=settings["seed"])  # fmt: skip
+    return models.mlp(
+        settings["hidden"], dropout=settings["dropout"], max_norm=settings["max_norm"], seed=settings["seed"]
+    )
 
 
 def learn(teacher: nn.Module, dataset: data.Dataset, settings: dict, checkpoint: Path | None = None) -> dict:
@@ -61,10 +66,21 @@ def learn(teacher: nn.Module, dataset: data.Dataset, settings: dict, checkpoint:
         return {"ce": F.cross_entropy(teacher(data.jitter(x, settings["pixels"])), y)}
 
     with machine.autocast():
-        train.fit(teacher, (dataset.x_train, dataset.y_train), objective, epochs=settings["epochs"], lr=settings["lr"],
-                  batch_size=settings["batch_size"], seed=settings["seed"], schedule=train.one_cycle,
-                  checkpoint=checkpoint, progress="teacher")
+        train.fit(
+            teacher,
+            (dataset.x_train, dataset.y_train),
+            objective,
+            epochs=settings["epochs"],
+            lr=settings["lr"],
+            batch_size=settings["batch_size"],
+            seed=settings["seed"],
+            schedule=train.one_cycle,
+            checkpoint=checkpoint,
+            progress="teacher",
+        )
     teacher.half().float()  # what is measured is what is shipped
-    return {"test_errors": metrics.errors(metrics.logits(teacher, dataset.x_test), dataset.y_test),
-            "train_errors": metrics.errors(metrics.logits(teacher, dataset.x_train), dataset.y_train),
-            "parameters": metrics.parameters(teacher)}
+    return {
+        "test_errors": metrics.errors(metrics.logits(teacher, dataset.x_test), dataset.y_test),
+        "train_errors": metrics.errors(metrics.logits(teacher, dataset.x_train), dataset.y_train),
+        "parameters": metrics.parameters(teacher),
+    }

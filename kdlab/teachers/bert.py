@@ -65,13 +65,28 @@ def untrained(settings: dict, n_classes: int) -> text.Bert:
 def learn(net: nn.Module, task: text.Task, settings: dict, checkpoint: Path | None = None) -> dict:
     """Fine-tune `net` by a recipe, in place; returns its measures."""
     with machine.autocast():
-        train.fit(net, (task.x_train, task.y_train), train.labels(net), epochs=settings["epochs"], lr=settings["lr"],
-                  batch_size=settings["batch_size"], seed=settings["seed"], schedule=train.one_cycle,
-                  checkpoint=checkpoint, progress=settings["net"])  # fmt: skip
+        train.fit(
+            net,
+            (task.x_train, task.y_train),
+            train.labels(net),
+            epochs=settings["epochs"],
+            lr=settings["lr"],
+            batch_size=settings["batch_size"],
+            seed=settings["seed"],
+            schedule=train.one_cycle,
+            checkpoint=checkpoint,
+            progress=settings["net"],
+        )
     learned = [weight for weight in net.parameters() if weight.requires_grad]
     for weight in learned:
         weight.data = weight.data.half().float()  # what is measured is what is shipped
-    errors = {part: metrics.errors(metrics.logits(net, x, 64), y)
-              for part, x, y in (("dev", task.x_dev, task.y_dev), ("test", task.x_test, task.y_test))}
-    return {"dev_errors": errors["dev"], "test_errors": errors["test"], "parameters": metrics.parameters(net),
-            "learned": sum(weight.numel() for weight in learned)}
+    errors = {
+        part: metrics.errors(metrics.logits(net, x, 64), y)
+        for part, x, y in (("dev", task.x_dev, task.y_dev), ("test", task.x_test, task.y_test))
+    }
+    return {
+        "dev_errors": errors["dev"],
+        "test_errors": errors["test"],
+        "parameters": metrics.parameters(net),
+        "learned": sum(weight.numel() for weight in learned),
+    }

@@ -24,7 +24,27 @@ from .sound import Sound, listen
 from .stack import Points, Stack
 
 __all__ = [
-    "Bars", "Curves", "Digit", "Live", "Matrix", "Pad", "Panel", "Points", "Sound", "Stack",
-    "ensemble", "gradient_size", "grids", "hot_limit", "listen", "microscope", "omitted", "pad", "runs", "similarity",
-    "specialists", "temperature", "two_terms",
-]  # fmt: skip
+    "Bars",
+    "Curves",
+    "Digit",
+    "Live",
+    "Matrix",
+    "Pad",
+    "Panel",
+    "Points",
+    "Sound",
+    "Stack",
+    "ensemble",
+    "gradient_size",
+    "grids",
+    "hot_limit",
+    "listen",
+    "microscope",
+    "omitted",
+    "pad",
+    "runs",
+    "similarity",
+    "specialists",
+    "temperature",
+    "two_terms",
+]

@@ -43,8 +43,17 @@ class Live(w.VBox):
     In a notebook's kernel the buttons act while it stays free for other cells. Elsewhere, `advance(n)` takes steps.
     """
 
-    def __init__(self, run: Run, test: tuple[Tensor, Tensor], names: list[str], *, teacher: Tensor | None = None,
-                 alone: list[tuple[int, float]] = (), shown: list[int] = (0, 1, 2, 3), texts: list[str] = ()):
+    def __init__(
+        self,
+        run: Run,
+        test: tuple[Tensor, Tensor],
+        names: list[str],
+        *,
+        teacher: Tensor | None = None,
+        alone: list[tuple[int, float]] = (),
+        shown: list[int] = (0, 1, 2, 3),
+        texts: list[str] = (),
+    ):
         self.runs, self.texts = {"A": run}, list(texts)
         self.x, self.y, self.names, self.teacher, self.shown = *test, list(names), teacher, list(shown)
         lengths = [len(part) for part in (self.x, self.y, teacher) if part is not None]
@@ -68,8 +77,10 @@ class Live(w.VBox):
     # ---- what one sees
 
     def _make_controls(self, knobs: dict[str, Knob]) -> None:
-        self.buttons = {name: w.Button(description=text, icon=icon, tooltip=tip, layout=w.Layout(width="auto"))
-                        for name, text, icon, tip in BUTTONS}  # fmt: skip
+        self.buttons = {
+            name: w.Button(description=text, icon=icon, tooltip=tip, layout=w.Layout(width="auto"))
+            for name, text, icon, tip in BUTTONS
+        }
         for name, button in self.buttons.items():
             button.on_click(lambda _, name=name: self._press(name))
         self.active = w.ToggleButtons(options=["A"], description="sliders turn", style=WIDE | {"button_width": "auto"})
@@ -78,8 +89,9 @@ class Live(w.VBox):
         self.controls = {name: _slider(name, knob) for name, knob in knobs.items() if not isinstance(knob.value, list)}
         for name, slider in self.controls.items():
             slider.observe(lambda change, name=name: self._turn(name, change["new"]), "value")
-        self.classes = w.Dropdown(options=[(name, i) for i, name in enumerate(self.names)], description="bias of class",
-                                  style=WIDE)  # fmt: skip
+        self.classes = w.Dropdown(
+            options=[(name, i) for i, name in enumerate(self.names)], description="bias of class", style=WIDE
+        )
         if "bias" in knobs:
             self.controls["bias"] = _slider("bias", knobs["bias"]._replace(value=knobs["bias"].value[0]))
             self.controls["bias"].observe(lambda change: self._turn_bias(change["new"]), "value")
@@ -96,27 +108,57 @@ class Live(w.VBox):
         first = metrics.logits(self.runs["A"].student, self.x[rows])
         asked = {"teacher": self.teacher[rows]} if self.teacher is not None else {}
         half = {"flex": "1 1 0", "min_width": "0", "width": "auto"}
-        self.errors = Curves(x_label="step", y_label="test errors, per cent", log_y=True, title="who errs how often",
-                             height=320, layout=w.Layout(**half))  # fmt: skip
-        self.losses = Curves(x_label="step", y_label="loss term, nats", log_y=True, title="the terms of the loss",
-                             height=320, layout=w.Layout(**half))  # fmt: skip
+        self.errors = Curves(
+            x_label="step",
+            y_label="test errors, per cent",
+            log_y=True,
+            title="who errs how often",
+            height=320,
+            layout=w.Layout(**half),
+        )
+        self.losses = Curves(
+            x_label="step",
+            y_label="loss term, nats",
+            log_y=True,
+            title="the terms of the loss",
+            height=320,
+            layout=w.Layout(**half),
+        )
         for step, errors in alone:
             self.errors.append(step, {"alone": 100 * errors / len(self.y)})
-        self.bars = Bars(recipe="nets", inputs={**asked, "student": first}, labels=self.names, T=self._T(), y_max=1.0,
-                         highlight=self.y[rows].tolist(), y_label="probability at T", title="soft targets",
-                         layout=w.Layout(**half))  # fmt: skip
+        self.bars = Bars(
+            recipe="nets",
+            inputs={**asked, "student": first},
+            labels=self.names,
+            T=self._T(),
+            y_max=1.0,
+            highlight=self.y[rows].tolist(),
+            y_label="probability at T",
+            title="soft targets",
+            layout=w.Layout(**half),
+        )
         look = {"description": "test case", "style": WIDE, "layout": w.Layout(width="100%")}
-        self.case = w.Dropdown(options=self.texts, **look) if self.texts else \
-            w.IntSlider(0, 0, len(self.shown) - 1, **look)  # fmt: skip
-        self.confusion = Matrix(torch.zeros(2, 2).int(), labels=self.names, hide_diagonal=True, title="taken for",
-                                y_label="class of the case", x_label="what the student says",
-                                layout=w.Layout(flex="0 0 470px"))  # fmt: skip
+        self.case = (
+            w.Dropdown(options=self.texts, **look) if self.texts else w.IntSlider(0, 0, len(self.shown) - 1, **look)
+        )
+        self.confusion = Matrix(
+            torch.zeros(2, 2).int(),
+            labels=self.names,
+            hide_diagonal=True,
+            title="taken for",
+            y_label="class of the case",
+            x_label="what the student says",
+            layout=w.Layout(flex="0 0 470px"),
+        )
         self.image = None
         if self.x.dim() == 4 and self.x.shape[1] == 1:
             self.image = Digit(self.x[rows], size=130, layout=w.Layout(flex="0 0 auto"))
         case, T = (self.case, "index" if self.texts else "value"), (self.controls.get("T"), "value")
-        for (source, of), target, name in [(case, self.bars, "index"), (case, self.image, "index"),
-                                           (T, self.bars, "T")]:
+        for (source, of), target, name in [
+            (case, self.bars, "index"),
+            (case, self.image, "index"),
+            (T, self.bars, "T"),
+        ]:
             if source is not None and target is not None:
                 w.jslink((source, of), (target, name))
 
@@ -126,14 +168,22 @@ class Live(w.VBox):
         bias = [w.HBox([self.classes, self.controls["bias"]])] if "bias" in self.controls else []
         sliders = [slider for name, slider in self.controls.items() if name != "bias"]
         pictures = [piece for piece in (self.image, self.bars) if piece is not None]
-        seen = w.VBox([self.case, w.HBox(pictures, layout=w.Layout(grid_gap="16px"))],
-                      layout=w.Layout(flex="1 1 0", min_width="0"))  # fmt: skip
+        seen = w.VBox(
+            [self.case, w.HBox(pictures, layout=w.Layout(grid_gap="16px"))],
+            layout=w.Layout(flex="1 1 0", min_width="0"),
+        )
         few = [self.confusion] if len(self.names) <= 30 else []  # more cells than one can read, or a browser draw
         buttons = [self.buttons[name] for name in ("play", "pause", "step", "reset", "fork")]
-        return [w.HBox([*buttons, self.all_play, self.active], layout=w.Layout(**line)), self.status,
-                *sliders, *bias, w.HBox([self.errors, self.losses], layout=w.Layout(grid_gap="16px")), self.table,
-                w.HBox([seen, *few], layout=w.Layout(grid_gap="16px", align_items="flex-start")),
-                w.HBox([*keep, self.pulse], layout=w.Layout(**line))]  # fmt: skip
+        return [
+            w.HBox([*buttons, self.all_play, self.active], layout=w.Layout(**line)),
+            self.status,
+            *sliders,
+            *bias,
+            w.HBox([self.errors, self.losses], layout=w.Layout(grid_gap="16px")),
+            self.table,
+            w.HBox([seen, *few], layout=w.Layout(grid_gap="16px", align_items="flex-start")),
+            w.HBox([*keep, self.pulse], layout=w.Layout(**line)),
+        ]
 
     # ---- what the hand does; each of these is done on the kernel's main loop
 
@@ -273,8 +323,11 @@ class Live(w.VBox):
         now = time.perf_counter()
         due = now - self._measured_at > max(0.4, SPARE * self._cost) * min(1, self._looks / 5)
         if measure or due or self.player.state != "playing":
-            noted["measured"] = {name: self._measure(run) for name, run in self.runs.items()
-                                 if measure or name in taken or name not in self._counts}  # fmt: skip
+            noted["measured"] = {
+                name: self._measure(run)
+                for name, run in self.runs.items()
+                if measure or name in taken or name not in self._counts
+            }
             self._looks += 1
             self._measured_at, self._cost = time.perf_counter(), time.perf_counter() - now
         return noted
@@ -285,8 +338,12 @@ class Live(w.VBox):
             logits = logits + torch.tensor(run.knobs.wanted()["bias"], device=logits.device)
         if not logits.isfinite().all():  # a rate broke it, as its next step will say: it knows nothing any more
             logits = torch.zeros_like(logits)
-        return {"step": run.number, "errors": metrics.errors(logits, self.y), "shown": logits[self.shown],
-                "confusion": metrics.confusion(logits, self.y)}
+        return {
+            "step": run.number,
+            "errors": metrics.errors(logits, self.y),
+            "shown": logits[self.shown],
+            "confusion": metrics.confusion(logits, self.y),
+        }
 
     # ---- the drawing, on the main loop
 
@@ -347,8 +404,9 @@ class Live(w.VBox):
     def _say(self, note: str = "") -> None:
         """The line under the buttons: the state, what the next step will use, and what there is to say."""
         run, state = self.runs[self.active.value], self.player.state
-        wanted = " · ".join(f"{name} = {value:.4g}" for name, value in run.knobs.wanted().items()
-                            if not isinstance(value, list))  # fmt: skip
+        wanted = " · ".join(
+            f"{name} = {value:.4g}" for name, value in run.knobs.wanted().items() if not isinstance(value, list)
+        )
         speed = f" · {self._rate:,.0f} {'texts' if self.texts else 'images'}/s" if state == "playing" else ""
         self._said = note or ("" if state == "playing" else self._said)
         self.pulse.problem = play.told(self.player.error) if self.player.error else ""
@@ -364,28 +422,41 @@ class Live(w.VBox):
         for run in self.runs.values():
             if run.promised and run.number >= run.until and run not in self._verdicts:
                 same = fingerprint(run.student) == run.promised
-                self._verdicts[run] = ("the same weights, bit by bit" if same else "other weights than the log's: "
-                                       "another machine, other versions, or a hand on a knob")
+                self._verdicts[run] = (
+                    "the same weights, bit by bit"
+                    if same
+                    else "other weights than the log's: another machine, other versions, or a hand on a knob"
+                )
         self.table.value = _table(self.runs, self._counts, self._verdicts, len(self.y))
 
 
 BUTTONS = [
-    ("play", "Play", "play", "train, in the background"), ("pause", "Pause", "pause", "stop after this step"),
-    ("step", "Step", "step-forward", "take one step"), ("reset", "Reset", "undo", "begin the active run again"),
+    ("play", "Play", "play", "train, in the background"),
+    ("pause", "Pause", "pause", "stop after this step"),
+    ("step", "Step", "step-forward", "take one step"),
+    ("reset", "Reset", "undo", "begin the active run again"),
     ("fork", "Fork", "code-fork", "from here on two runs: compare them"),
     ("save", "Save log", "save", "write the log and the weights"),
-]  # fmt: skip
+]
 
 
 def _slider(name: str, knob: Knob) -> w.Widget:
     said = {"T": "temperature T", "lr": "learning rate", "alpha": "weight alpha"}.get(name, name)
     common = {"description": said, "style": WIDE, "layout": w.Layout(width="100%")}
     if knob.log:
-        slider = w.FloatLogSlider(base=10, min=math.log10(knob.low), max=math.log10(knob.high), step=0.05,
-                                  value=knob.value, readout_format=".3g", **common)  # fmt: skip
+        slider = w.FloatLogSlider(
+            base=10,
+            min=math.log10(knob.low),
+            max=math.log10(knob.high),
+            step=0.05,
+            value=knob.value,
+            readout_format=".3g",
+            **common,
+        )
     else:
-        slider = w.FloatSlider(knob.value, min=knob.low, max=knob.high, step=(knob.high - knob.low) / 100,
-                               readout_format=".3g", **common)  # fmt: skip
+        slider = w.FloatSlider(
+            knob.value, min=knob.low, max=knob.high, step=(knob.high - knob.low) / 100, readout_format=".3g", **common
+        )
     _stand(slider, knob, knob.value)
     return slider
 
@@ -419,8 +490,10 @@ def _table(runs: dict[str, Run], errors: dict[str, int], verdicts: dict[Run, str
 
 def _turned(run: Run, most: int = 3) -> str:
     turns = [{"step": 0, **run.knobs.start}, *run.knobs.turns]
-    told = [f"{turn['step']:,}: " + ", ".join(f"{key} {_short(value)}" for key, value in turn.items() if key != "step")
-            for turn in turns]  # fmt: skip
+    told = [
+        f"{turn['step']:,}: " + ", ".join(f"{key} {_short(value)}" for key, value in turn.items() if key != "step")
+        for turn in turns
+    ]
     return "; ".join(told if len(told) <= most + 1 else [told[0], f"… {len(told) - 1 - most} turns …", *told[-most:]])
 
 

@@ -63,8 +63,16 @@ def pad(nets: dict[str, nn.Module], names: list[str], T: float = 4.0) -> Panel:
         raise ValueError(f'nets by name are wanted, one to six, such as {{"teacher": teacher}}, got {nets!r}')
     paper, sheet = Pad(title="draw here", layout=w.Layout(flex="0 0 280px")), like_mnist(torch.zeros(1, 1))
     seen = Digit(sheet, title="as the nets see it", layout=w.Layout(flex="0 0 auto"))
-    bars = Bars(recipe="nets", inputs=_asked(nets, sheet), labels=names, T=T, y_max=1.0, y_label="probability",
-                height=260, layout=w.Layout(flex="1 1 380px", min_width="0", width="auto"))  # fmt: skip
+    bars = Bars(
+        recipe="nets",
+        inputs=_asked(nets, sheet),
+        labels=names,
+        T=T,
+        y_max=1.0,
+        y_label="probability",
+        height=260,
+        layout=w.Layout(flex="1 1 380px", min_width="0", width="auto"),
+    )
 
     def show(_=None):
         sheet = like_mnist(paper.drawing())

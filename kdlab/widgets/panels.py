@@ -42,8 +42,17 @@ def _slider_T(T: float) -> w.FloatLogSlider:
         raise ValueError(f"temperature T must be > 0, got {T}; T = 1 leaves the predictions unsoftened")
     step, at = 0.05, math.log10(T)  # twenty steps a decade, from about 0.1 to about 100, one of them at T itself
     low = at - step * max(0, round((at + 1) / step))
-    return w.FloatLogSlider(T, base=10, min=low, max=max(at, low + 3), step=step, readout_format=".3g",
-                            description="temperature T", style=WIDE, layout=w.Layout(width="100%"))  # fmt: skip
+    return w.FloatLogSlider(
+        T,
+        base=10,
+        min=low,
+        max=max(at, low + 3),
+        step=step,
+        readout_format=".3g",
+        description="temperature T",
+        style=WIDE,
+        layout=w.Layout(width="100%"),
+    )
 
 
 def _slider_index(n: int) -> dict[str, w.IntSlider]:
@@ -99,8 +108,16 @@ def temperature(logits: Any, names: list[str], image: Any = None, label: Any = N
     return Panel(controls, pieces, [list(pieces.values())])
 
 
-def microscope(logits: Any, images: Any, labels: Any, classes: tuple[int, ...] = (3, 7), names: list[str] | None = None,
-               T: float = 4.0, others: tuple | None = None, n_shown: int = 4) -> Panel:  # fmt: skip
+def microscope(
+    logits: Any,
+    images: Any,
+    labels: Any,
+    classes: tuple[int, ...] = (3, 7),
+    names: list[str] | None = None,
+    T: float = 4.0,
+    others: tuple | None = None,
+    n_shown: int = 4,
+) -> Panel:
     """Dark knowledge in one image after another: its soft target at T, and the probability of `classes` at every T.
 
     others: (logits, images, labels); of their cases of `classes`, those whose soft targets come nearest to this
@@ -108,9 +125,19 @@ def microscope(logits: Any, images: Any, labels: Any, classes: tuple[int, ...] =
     """
     names = names or [str(c) for c in range(array(logits).shape[-1])]
     controls, pieces = _softened(logits, names, images, labels, T)
-    paths = Curves(recipe="paths", inputs={"logits": _rows(logits), "classes": list(classes)}, labels=names, T=T,
-                   cursor=True, log_x=True, y_min=0.0, x_label="temperature T", x_name="T", y_label="probability",
-                   height=260)  # fmt: skip
+    paths = Curves(
+        recipe="paths",
+        inputs={"logits": _rows(logits), "classes": list(classes)},
+        labels=names,
+        T=T,
+        cursor=True,
+        log_x=True,
+        y_min=0.0,
+        x_label="temperature T",
+        x_name="T",
+        y_label="probability",
+        height=260,
+    )
     panel = Panel(controls, pieces | {"paths": paths}, [list(pieces.values()), [_grow(paths)]])
     if others is not None:  # added late, so that no slider is linked to its own index
         panel.pieces["near"] = _near(torch.as_tensor(_rows(logits)), pieces["bars"], others, classes, names, n_shown)
@@ -142,8 +169,15 @@ def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, image
     """
     logits, truth = torch.as_tensor(_rows(logits)), torch.as_tensor(array(labels))
     inputs = {"logits": logits, "labels": truth}
-    matrix = Matrix(recipe="similarity", inputs=inputs, labels=names, T=T, hide_diagonal=True,
-                    y_label="class of the image", x_label="mean probability of, in per cent")  # fmt: skip
+    matrix = Matrix(
+        recipe="similarity",
+        inputs=inputs,
+        labels=names,
+        T=T,
+        hide_diagonal=True,
+        y_label="class of the image",
+        x_label="mean probability of, in per cent",
+    )
     controls, pieces = {"T": _slider_T(T)}, {"matrix": _grow(matrix)}
     if images is None:
         return Panel(controls, pieces, [[matrix]])
@@ -166,8 +200,15 @@ def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, image
     return Panel(controls, pieces | {"sheets": sheets}, [[matrix, sheets]])
 
 
-def omitted(logits: Any, labels: Any, classes: tuple[int, ...], names: list[str], images: Any = None,
-            bias: float = 0.0, width: float = 15.0) -> Panel:  # fmt: skip
+def omitted(
+    logits: Any,
+    labels: Any,
+    classes: tuple[int, ...],
+    names: list[str],
+    images: Any = None,
+    bias: float = 0.0,
+    width: float = 15.0,
+) -> Panel:
     """Confusions while a slider moves the bias of `classes`, which the student never saw (or alone saw).
 
     bias: where the slider begins; width: how far it reaches to either side of 0. With `images`, those of the classes
@@ -175,11 +216,19 @@ def omitted(logits: Any, labels: Any, classes: tuple[int, ...], names: list[str]
     """
     logits, truth = torch.as_tensor(_rows(logits)), torch.as_tensor(array(labels))
     inputs = {"logits": logits, "labels": truth, "classes": list(classes)}
-    matrix = Matrix(recipe="confusion", inputs=inputs, labels=names, bias=bias, hide_diagonal=True,
-                    y_label="class of the image", x_label="called, how often")  # fmt: skip
+    matrix = Matrix(
+        recipe="confusion",
+        inputs=inputs,
+        labels=names,
+        bias=bias,
+        hide_diagonal=True,
+        y_label="class of the image",
+        x_label="called, how often",
+    )
     said = "bias of " + ", ".join(f"{names[c]}" for c in classes)
-    slider = w.FloatSlider(bias, min=-width, max=width, step=0.1, description=said, style=WIDE,
-                           layout=w.Layout(width="100%"))  # fmt: skip
+    slider = w.FloatSlider(
+        bias, min=-width, max=width, step=0.1, description=said, style=WIDE, layout=w.Layout(width="100%")
+    )
     if images is None:
         return Panel({"bias": slider}, {"matrix": matrix}, [[matrix]])
     if len(images) != len(logits):
@@ -201,8 +250,9 @@ def omitted(logits: Any, labels: Any, classes: tuple[int, ...], names: list[str]
     return Panel({"bias": slider}, {"matrix": _grow(matrix), "sheets": sheets}, [[matrix, sheets]])
 
 
-def specialists(generalist: Any, answers: Any, clusters: Any, labels: Any, names: list[str], images: Any = None,
-                n_steps: int = 60) -> Panel:  # fmt: skip
+def specialists(
+    generalist: Any, answers: Any, clusters: Any, labels: Any, names: list[str], images: Any = None, n_steps: int = 60
+) -> Panel:
     """Eq. 5, image by image: the generalist's doubt, what awake specialists say, and q on its way to one answer.
 
     generalist: (images, classes) logits; answers: the specialists' corrected ones, (specialists, images, own + 1), the
@@ -210,30 +260,61 @@ def specialists(generalist: Any, answers: Any, clusters: Any, labels: Any, names
     """
     logits, answers, clusters = _rows(generalist), array(answers), array(clusters)
     if answers.shape[:2] != (len(clusters), len(logits)) or answers.shape[2:] != (clusters.shape[1] + 1,):
-        raise ValueError(f"{len(clusters)} specialists of {clusters.shape[1]} classes and {len(logits)} images want "
-                         f"answers (specialists, images, classes + dustbin), got {answers.shape}")
+        raise ValueError(
+            f"{len(clusters)} specialists of {clusters.shape[1]} classes and {len(logits)} images want "
+            f"answers (specialists, images, classes + dustbin), got {answers.shape}"
+        )
     truth = _label_list(labels, len(logits))
-    bars = Bars(recipe="eq5", labels=names, y_max=1.0, y_label="probability", height=340,
-                inputs={"logits": logits, "specialists": answers, "clusters": clusters, "labels": truth})  # fmt: skip
+    bars = Bars(
+        recipe="eq5",
+        labels=names,
+        y_max=1.0,
+        y_label="probability",
+        height=340,
+        inputs={"logits": logits, "specialists": answers, "clusters": clusters, "labels": truth},
+    )
     wide = {"style": WIDE, "layout": w.Layout(width="100%")}
     controls = _slider_index(len(logits)) | {
         "step": w.IntSlider(0, 0, n_steps, description="steps of eq. 5", **wide),
-        "plain": _check(False, "plain gradient descent on z")}  # fmt: skip
+        "plain": _check(False, "plain gradient descent on z"),
+    }
     pieces = _digit(images, len(logits), [names[c] for c in truth]) | {"bars": _grow(bars)}
     return Panel(controls, pieces, [list(pieces.values())])
 
 
-def two_terms(student_logits: Any, teacher_logits: Any, label: Any, names: list[str], image: Any = None,
-              T: float = 4.0, alpha: float = 0.5) -> Panel:  # fmt: skip
+def two_terms(
+    student_logits: Any,
+    teacher_logits: Any,
+    label: Any,
+    names: list[str],
+    image: Any = None,
+    T: float = 4.0,
+    alpha: float = 0.5,
+) -> Panel:
     """The two terms of the loss at T and alpha, and what each asks of the student's logits, class by class."""
     student, teacher = _rows(student_logits), _rows(teacher_logits)
     labels = _label_list(label, len(student))
     inputs = {"student": student, "teacher": teacher, "labels": labels}
-    bars = Bars(recipe="two_terms", inputs=inputs, labels=names, highlight=labels, T=T, alpha=alpha,
-                y_label="gradient of the loss with respect to the logit")  # fmt: skip
+    bars = Bars(
+        recipe="two_terms",
+        inputs=inputs,
+        labels=names,
+        highlight=labels,
+        T=T,
+        alpha=alpha,
+        y_label="gradient of the loss with respect to the logit",
+    )
     pieces = _digit(image, len(student)) | {"bars": _grow(bars)}
-    slider = w.FloatSlider(alpha, min=0, max=1, step=0.05, readout_format=".2f", description="weight alpha", style=WIDE,
-                           layout=w.Layout(width="100%"))  # fmt: skip
+    slider = w.FloatSlider(
+        alpha,
+        min=0,
+        max=1,
+        step=0.05,
+        readout_format=".2f",
+        description="weight alpha",
+        style=WIDE,
+        layout=w.Layout(width="100%"),
+    )
     controls = {"T": _slider_T(T), "alpha": slider, "t_squared": _check(True, "soft targets' term times T²")}
     return Panel(_slider_index(len(student)) | controls, pieces, [list(pieces.values())])
 
@@ -241,8 +322,18 @@ def two_terms(student_logits: Any, teacher_logits: Any, label: Any, names: list[
 def gradient_size(student_logits: Any, teacher_logits: Any, T: float = 4.0) -> Panel:
     """Mean size of the soft targets' gradient against T, with and without the factor T²."""
     inputs = {"student": _rows(student_logits), "teacher": _rows(teacher_logits)}
-    curves = Curves(recipe="gradient_size", inputs=inputs, T=T, cursor=True, log_x=True, log_y=True, height=340,
-                    x_label="temperature T", x_name="T", y_label="gradient size")  # fmt: skip
+    curves = Curves(
+        recipe="gradient_size",
+        inputs=inputs,
+        T=T,
+        cursor=True,
+        log_x=True,
+        log_y=True,
+        height=340,
+        x_label="temperature T",
+        x_name="T",
+        y_label="gradient size",
+    )
     return Panel({"T": _slider_T(T)}, {"curves": _grow(curves)}, [[curves]])
 
 

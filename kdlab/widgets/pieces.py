@@ -16,17 +16,26 @@ import traitlets as t
 JS = Path(__file__).parent / "js"
 RECIPES = {  # formula → the inputs it needs; {} takes any named series
     "Bars": {
-        "as_given": {}, "softened": {"logits"}, "two_terms": {"student", "teacher", "labels"},
-        "hot_limit": {"student", "teacher"}, "ensemble": {"members"}, "nets": {},
+        "as_given": {},
+        "softened": {"logits"},
+        "two_terms": {"student", "teacher", "labels"},
+        "hot_limit": {"student", "teacher"},
+        "ensemble": {"members"},
+        "nets": {},
         "words": {"teacher", "student", "groups"},
         "eq5": {"logits", "specialists", "clusters"},
     },
-    "Curves": {"": {}, "paths": {"logits", "classes"}, "gradient_size": {"student", "teacher"}, "runs": {"x"},
-               "rows": {"x"}},
+    "Curves": {
+        "": {},
+        "paths": {"logits", "classes"},
+        "gradient_size": {"student", "teacher"},
+        "runs": {"x"},
+        "rows": {"x"},
+    },
     "Matrix": {"": {}, "similarity": {"logits", "labels"}, "confusion": {"logits", "labels", "classes"}},
     "Points": {"front": {"costs", "score"}},
     "Sound": {"heard": {"teacher", "student", "groups", "truth"}},
-}  # fmt: skip
+}
 ROWS = ("logits", "student", "teacher")  # inputs with a row an image
 
 

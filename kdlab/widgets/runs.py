@@ -10,8 +10,18 @@ from .panels import WIDE, Panel
 from .pieces import Curves, array
 
 
-def runs(x: Any, curves: dict[str, Any], names: list[str], stop: Any = None, start: int = 0, *, what: str = "run",
-         x_label: str = "step", y_label: str = "", x_name: str = "step") -> Panel:  # fmt: skip
+def runs(
+    x: Any,
+    curves: dict[str, Any],
+    names: list[str],
+    stop: Any = None,
+    start: int = 0,
+    *,
+    what: str = "run",
+    x_label: str = "step",
+    y_label: str = "",
+    x_name: str = "step",
+) -> Panel:
     """One run's learning curves after another's, on the same axes.
 
     x: (points,) > 0, the same for all, on a log axis. curves: name → (runs, points); lines whose names agree up to a
@@ -24,11 +34,22 @@ def runs(x: Any, curves: dict[str, Any], names: list[str], stop: Any = None, sta
         raise ValueError(f"{len(names)} runs of {len(x)} points are wanted, got {odd}; is a seed's dimension left?")
     inputs = {"x": x, **rows} | ({} if stop is None else {"stop": stop})
     low, high = min(each.min() for each in rows.values()), max(each.max() for each in rows.values())
-    picture = Curves(recipe="runs" if x_name == "step" else "rows", inputs=inputs, index=start, log_x=True,
-                     y_min=math.floor(low), y_max=math.ceil(high), x_label=x_label, x_name=x_name, y_label=y_label,
-                     height=360, layout=w.Layout(width="100%"))  # fmt: skip
-    slider = w.SelectionSlider(options=list(names), index=start, description=what, style=WIDE,
-                               layout=w.Layout(width="100%"))  # fmt: skip
+    picture = Curves(
+        recipe="runs" if x_name == "step" else "rows",
+        inputs=inputs,
+        index=start,
+        log_x=True,
+        y_min=math.floor(low),
+        y_max=math.ceil(high),
+        x_label=x_label,
+        x_name=x_name,
+        y_label=y_label,
+        height=360,
+        layout=w.Layout(width="100%"),
+    )
+    slider = w.SelectionSlider(
+        options=list(names), index=start, description=what, style=WIDE, layout=w.Layout(width="100%")
+    )
     return Panel({"index": slider}, {"curves": picture}, [[picture]])
 
 
@@ -46,11 +67,30 @@ def grids(x: Any, counts: dict[str, Any], bits: list[int], scores: dict[str, Any
     if odd := {name: each.shape[1] for name, each in same.items() if each.shape[1] != len(bits)}:
         raise ValueError(f"a score for each of {len(bits)} numbers of bits is wanted, got {odd}")
     wide = {"index": start, "layout": w.Layout(width="100%")}
-    histogram = Curves(recipe="rows", inputs={"x": x, **rows}, log_y=True, y_min=0.5, x_label="weight",
-                       x_name="weight", y_label="weights", height=300, **wide)
+    histogram = Curves(
+        recipe="rows",
+        inputs={"x": x, **rows},
+        log_y=True,
+        y_min=0.5,
+        x_label="weight",
+        x_name="weight",
+        y_label="weights",
+        height=300,
+        **wide,
+    )
     upward = {name: each[:, np.argsort(bits)] for name, each in same.items()}  # an axis wants growing numbers
-    score = Curves(recipe="rows", inputs={"x": sorted(bits), **upward, "stop": bits}, y_min=0, y_max=100,
-                   x_label="bits", x_name="bits", y_label="right, per cent", height=260, **wide)
-    slider = w.SelectionSlider(options=[str(each) for each in bits], index=start, description="bits", style=WIDE,
-                               layout=w.Layout(width="100%"))  # fmt: skip
+    score = Curves(
+        recipe="rows",
+        inputs={"x": sorted(bits), **upward, "stop": bits},
+        y_min=0,
+        y_max=100,
+        x_label="bits",
+        x_name="bits",
+        y_label="right, per cent",
+        height=260,
+        **wide,
+    )
+    slider = w.SelectionSlider(
+        options=[str(each) for each in bits], index=start, description="bits", style=WIDE, layout=w.Layout(width="100%")
+    )
     return Panel({"index": slider}, {"histogram": histogram, "score": score}, [[histogram], [score]])

@@ -33,8 +33,17 @@ class Sound(Piece):
         super().__init__(energies=(ink * 255).astype(np.uint8).tobytes(), shape=list(x.shape), **settings)
 
 
-def listen(energies: Any, sound: Any, rate: int, teacher: Any, student: Any, truth: Any, groups: Sequence[int],
-           names: Sequence[str], T: float = 1.0) -> Panel:  # fmt: skip
+def listen(
+    energies: Any,
+    sound: Any,
+    rate: int,
+    teacher: Any,
+    student: Any,
+    truth: Any,
+    groups: Sequence[int],
+    names: Sequence[str],
+    T: float = 1.0,
+) -> Panel:
     """Hear an utterance, and follow what a teacher and a student hear along its frames, at any T.
 
     energies: (frames, bands); sound: (samples,) int16, `rate` a second; teacher, student: logits (frames, states);
@@ -43,12 +52,15 @@ def listen(energies: Any, sound: Any, rate: int, teacher: Any, student: Any, tru
     inputs = {"teacher": array(teacher), "student": array(student), "groups": list(groups)}
     truth, n = array(truth), len(array(energies))
     if not len(inputs["teacher"]) == len(inputs["student"]) == len(truth) == n:
-        raise ValueError(f"{n} frames want as many rows of logits and labels, got {len(inputs['teacher'])}, "
-                         f"{len(inputs['student'])} and {len(truth)}")
+        raise ValueError(
+            f"{n} frames want as many rows of logits and labels, got {len(inputs['teacher'])}, "
+            f"{len(inputs['student'])} and {len(truth)}"
+        )
     said = array(groups)[truth].tolist()
     picture = Sound(energies, recipe="heard", inputs=inputs | {"truth": said}, labels=list(names), T=T, height=150)
-    bars = Bars(recipe="words", inputs=inputs, labels=list(names), T=T, y_max=1.0, y_label="probability of the word",
-                height=260)  # fmt: skip
+    bars = Bars(
+        recipe="words", inputs=inputs, labels=list(names), T=T, y_max=1.0, y_label="probability of the word", height=260
+    )
     frame = w.IntSlider(0, 0, n - 1, description="frame", style=WIDE, layout=w.Layout(width="100%"))
     panel = Panel({"index": frame, "T": _slider_T(T)}, {"sound": picture, "bars": bars}, [[picture], [bars]])
     panel.links.append(w.jslink((picture, "index"), (frame, "value")))  # a click in the picture moves the slider

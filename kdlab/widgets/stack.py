@@ -9,8 +9,11 @@ import traitlets as t
 
 from .pieces import Piece, _esm
 
-COSTS = {"bytes": ("on disk, MB", 1e-6), "ms_32": ("milliseconds for 32 texts", 1.0),
-         "multiply_adds": ("multiply-adds a text, millions", 1e-6)}  # fmt: skip
+COSTS = {
+    "bytes": ("on disk, MB", 1e-6),
+    "ms_32": ("milliseconds for 32 texts", 1.0),
+    "multiply_adds": ("multiply-adds a text, millions", 1e-6),
+}
 Order = tuple[str, ...]
 
 
@@ -36,20 +39,34 @@ class Stack(w.VBox):
     seen: orders whose points are there from the beginning.
     """
 
-    def __init__(self, ways: Mapping[str, str], measure: Callable[[Order], dict[str, Any]],
-                 known: Mapping[Order, dict[str, Any]] | None = None, seen: Sequence[Order] = ()):  # fmt: skip
+    def __init__(
+        self,
+        ways: Mapping[str, str],
+        measure: Callable[[Order], dict[str, Any]],
+        known: Mapping[Order, dict[str, Any]] | None = None,
+        seen: Sequence[Order] = (),
+    ):
         self.measure, self.rows, self.order, self.seen = measure, dict(known or {}), (), []
-        self.boxes = {name: w.Checkbox(False, description=said, indent=False, layout=w.Layout(width="auto"))
-                      for name, said in ways.items()}  # fmt: skip
+        self.boxes = {
+            name: w.Checkbox(False, description=said, indent=False, layout=w.Layout(width="auto"))
+            for name, said in ways.items()
+        }
         self.axis = w.ToggleButtons(options=[said for said, _ in COSTS.values()], style={"button_width": "auto"})
-        self.points = Points(inputs={"costs": [[]] * len(COSTS), "score": []}, y_label="right, per cent", height=420,
-                             costs=list(self.axis.options), layout=w.Layout(width="100%"))  # fmt: skip
+        self.points = Points(
+            inputs={"costs": [[]] * len(COSTS), "score": []},
+            y_label="right, per cent",
+            height=420,
+            costs=list(self.axis.options),
+            layout=w.Layout(width="100%"),
+        )
         self.link = w.jslink((self.axis, "index"), (self.points, "index"))
         for name, box in self.boxes.items():
             box.observe(lambda change, name=name: self._ticked(name, change["new"]), "value")
         line = w.Layout(flex_flow="row wrap", grid_gap="4px 22px", width="100%")
-        super().__init__([w.HBox(list(self.boxes.values()), layout=line), self.axis, self.points],
-                         layout=w.Layout(max_width="960px", width="100%", overflow="hidden", grid_gap="6px"))
+        super().__init__(
+            [w.HBox(list(self.boxes.values()), layout=line), self.axis, self.points],
+            layout=w.Layout(max_width="960px", width="100%", overflow="hidden", grid_gap="6px"),
+        )
         self.add_class("kd-panel")
         for order in (*seen, ()):
             self.show(order)
@@ -83,9 +100,9 @@ class Stack(w.VBox):
             self.points.inputs = {"costs": costs, "score": [fmean(row["scores"]) for row in rows]}
             self.points.current = self.seen.index(order)
             first, row = self.rows.get((), self.rows[order]), self.rows[order]
-            self.points.title = (f"{self.said(order)}: {fmean(row['scores']):.1f} % right, "
-                                 + ", ".join(f"{row[key] * unit:,.1f} {said} ({row[key] / first[key]:.0%})"
-                                             for key, (said, unit) in COSTS.items()))  # fmt: skip
+            self.points.title = f"{self.said(order)}: {fmean(row['scores']):.1f} % right, " + ", ".join(
+                f"{row[key] * unit:,.1f} {said} ({row[key] / first[key]:.0%})" for key, (said, unit) in COSTS.items()
+            )
 
     @staticmethod
     def said(order: Order) -> str:

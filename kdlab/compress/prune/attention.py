@@ -63,8 +63,10 @@ def least_important(importance: Tensor, share: float) -> dict[int, list[int]]:
     score[range(len(score)), score.nan_to_num(-torch.inf).argmax(dim=1)] = torch.nan
     order = score.flatten().argsort()[: int(score.isfinite().sum())]  # NaN comes last
     if n > len(order):
-        raise ValueError(f"{n} heads shall go, and only {len(order)} can: one stays in each of {len(score)} layers; "
-                         "choose a smaller share, or remove whole layers")
+        raise ValueError(
+            f"{n} heads shall go, and only {len(order)} can: one stays in each of {len(score)} layers; "
+            "choose a smaller share, or remove whole layers"
+        )
     remove: dict[int, list[int]] = {}
     for place in sorted(order[:n].tolist()):
         remove.setdefault(place // score.shape[1], []).append(place % score.shape[1])
@@ -100,11 +102,15 @@ def heads(model: nn.Module, remove: Mapping[int, Iterable[int]]) -> nn.Module:
 
 def _staying(layer: int, gone: set[int], n_heads: int) -> list[int]:
     if unknown := gone - set(range(n_heads)):
-        raise ValueError(f"layer {layer} has no head {min(unknown)}: it has heads 0 to {n_heads - 1}; were some removed"
-                         " from it before, so that the others moved up?")
+        raise ValueError(
+            f"layer {layer} has no head {min(unknown)}: it has heads 0 to {n_heads - 1}; were some removed"
+            " from it before, so that the others moved up?"
+        )
     if len(gone) == n_heads:
-        raise ValueError(f"all {n_heads} heads of layer {layer} shall go, and at least one must stay; to be rid of the "
-                         "whole layer use prune.layers")
+        raise ValueError(
+            f"all {n_heads} heads of layer {layer} shall go, and at least one must stay; to be rid of the "
+            "whole layer use prune.layers"
+        )
     return [head for head in range(n_heads) if head not in gone]
 
 
@@ -123,15 +129,19 @@ def _attentions(model: nn.Module) -> list[_Attention]:
     found = []
     for name, module in model.named_modules():
         above = name.rpartition(".")[0]
-        for parts, out in ((("query", "key", "value"), f"{above}.output.dense".lstrip(".")),
-                           (("q_lin", "k_lin", "v_lin"), f"{name}.out_lin".lstrip("."))):
+        for parts, out in (
+            (("query", "key", "value"), f"{above}.output.dense".lstrip(".")),
+            (("q_lin", "k_lin", "v_lin"), f"{name}.out_lin".lstrip(".")),
+        ):
             if all(isinstance(getattr(module, part, None), nn.Linear) for part in parts):
                 found.append(_Attention(module, [f"{name}.{part}".lstrip(".") for part in parts], out))
     if not found:
         packed = any(isinstance(module, nn.MultiheadAttention) for module in model.modules())
         but = "; torch's nn.MultiheadAttention is, which can only be as wide as its input" if packed else ""
-        raise ValueError("no attention with its own linear layers query, key and value (or q_lin, k_lin and v_lin) is "
-                         f"in this {type(model).__name__}{but}")
+        raise ValueError(
+            "no attention with its own linear layers query, key and value (or q_lin, k_lin and v_lin) is "
+            f"in this {type(model).__name__}{but}"
+        )
     return found
 
 
@@ -145,8 +155,10 @@ def _gated(model: nn.Module, there: list[_Attention]) -> Iterator[list[list[Tens
         own.append(torch.ones(len(context), 1, n_heads, 1, device=context.device, requires_grad=True))
         return (context.unflatten(-1, (n_heads, -1)) * own[-1]).flatten(-2)
 
-    hooks = [model.get_submodule(each.out).register_forward_pre_hook(functools.partial(gate, own, each.n_heads))
-             for own, each in zip(gates, there, strict=True)]  # fmt: skip
+    hooks = [
+        model.get_submodule(each.out).register_forward_pre_hook(functools.partial(gate, own, each.n_heads))
+        for own, each in zip(gates, there, strict=True)
+    ]
     try:
         yield gates
     finally:

@@ -65,6 +65,8 @@ def _stack(model: nn.Module, name: str | None) -> tuple[str, nn.ModuleList]:
         return next(iter(lists.items()))
     if name not in lists:
         came = "no name was given" if name is None else f"{name!r} is none"
-        raise ValueError(f"the name of an nn.ModuleList of at least two layers is wanted, and {came}; there are "
-                         f"{', '.join(lists) or 'none in this model'}")
+        raise ValueError(
+            f"the name of an nn.ModuleList of at least two layers is wanted, and {came}; there are "
+            f"{', '.join(lists) or 'none in this model'}"
+        )
     return name, lists[name]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from .. import surgery
 
 
-def magnitude(model: nn.Module, share: float, names: str | Iterable[str] = "*", *,
-              per_layer: bool = False) -> nn.Module:
+def magnitude(
+    model: nn.Module, share: float, names: str | Iterable[str] = "*", *, per_layer: bool = False
+) -> nn.Module:
     """A copy of `model` with the smallest of its linear layers' weights at zero; shapes and biases stay.
 
     share: of those weights that are zero afterwards, in [0, 1); zeros that are there already count first.
@@ -45,8 +46,15 @@ def held(model: nn.Module, names: str | Iterable[str] = "*") -> Iterator[nn.Modu
 
 
 @contextlib.contextmanager
-def gradually(model: nn.Module, share: float, steps: int, names: str | Iterable[str] = "*", *, every: int = 10,
-              per_layer: bool = False) -> Iterator[nn.Module]:
+def gradually(
+    model: nn.Module,
+    share: float,
+    steps: int,
+    names: str | Iterable[str] = "*",
+    *,
+    every: int = 10,
+    per_layer: bool = False,
+) -> Iterator[nn.Module]:
     """Inside the block ever more of the weights of `model` become zero, while the course's one loop trains it.
 
     In place. After `steps` steps it is `share` of them, by the course of `cubic`; in later steps the rest recovers.
@@ -67,8 +75,10 @@ def gradually(model: nn.Module, share: float, steps: int, names: str | Iterable[
     with _after_each_step(model, constrain):
         yield model
     if taken < steps:
-        raise ValueError(f"the share of zeros was to grow for {steps} steps, and {taken} were taken: it ends at "
-                         f"{zeros(model, names):.0%} and not at {share:.0%}; train longer, or let it grow faster")
+        raise ValueError(
+            f"the share of zeros was to grow for {steps} steps, and {taken} were taken: it ends at "
+            f"{zeros(model, names):.0%} and not at {share:.0%}; train longer, or let it grow faster"
+        )
 
 
 def cubic(progress: float, share: float) -> float:
