@@ -1,4 +1,4 @@
-"""What many small models gain by training at once, with `many.fit`, over one after the other."""
+"""What many small models gain by training at once, with `batched.fit`, over one after the other."""
 
 import statistics
 import time
@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from kdlab import data, many, metrics, models, teachers, train
+from kdlab import data, metrics, models, teachers, train
+from kdlab.train import batched
 
 
 def students(rounds: int, n: int = 16, units: int = 30, cases: int = 20_000) -> dict:
@@ -20,12 +21,12 @@ def students(rounds: int, n: int = 16, units: int = 30, cases: int = 20_000) -> 
 
     def one_by_one(models):
         for model, T in zip(models, Ts, strict=True):
-            train.fit(model, xyt, train.distilling(model, T=T), **settings)
+            train.fit(model, xyt, train.distilling(T=T), **settings)
 
     ways = {
         "one_by_one": one_by_one,
-        "at_once": lambda models: many.fit(models, xyt, T=Ts, **settings),
-        "in_two_processes": lambda models: many.fit(models, xyt, T=Ts, n_jobs=2, **settings),
+        "at_once": lambda models: batched.fit(models, xyt, T=Ts, **settings),
+        "in_two_processes": lambda models: batched.fit(models, xyt, T=Ts, n_jobs=2, **settings),
     }
     ways["in_two_processes"](perceptrons(n, units))  # warm: the processes import torch
     seconds, trained = timed(ways, rounds, lambda way: perceptrons(n, units))
@@ -56,12 +57,12 @@ def acoustic_models(rounds: int, n: int = 10, utterances: int = 100, units: int 
 
     def one_by_one(models):
         for model in models:
-            train.fit(model, xyt, train.labels(model), **settings)
+            train.fit(model, xyt, train.labels(), **settings)
 
     ways = {
         "one": one_by_one,
         "ten_one_by_one": one_by_one,
-        "ten_at_once": lambda models: many.fit(models, xyt, T=1.0, alpha=0.0, **settings),
+        "ten_at_once": lambda models: batched.fit(models, xyt, T=1.0, alpha=0.0, **settings),
     }
     seconds, trained = timed(
         ways, rounds, lambda way: perceptrons(1 if way == "one" else n, units, n_in=x[0].numel(), n_classes=classes)
@@ -94,4 +95,4 @@ def timed(ways: dict[str, Callable], rounds: int, start: Callable) -> tuple[dict
 def final_loss(model: nn.Module, xyt: tuple, T: float) -> float:
     """Return what the objective of distillation gives for all cases."""
     with torch.no_grad():
-        return sum(term.item() for term in train.distilling(model, T=T)(*xyt).values())
+        return sum(term.item() for term in train.distilling(T=T)(model, *xyt).values())

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdlab import joint, machine, specialists
+from kdlab import machine, specialists
+from kdlab.specialists import equation5
 
 
 class Problem(NamedTuple):
@@ -56,7 +57,7 @@ def as_written(problem: Problem, steps: int = 2000, tolerance: float = 1e-4) -> 
         (gradient,) = torch.autograd.grad(loss / (1 + len(theirs)), z)
         if gradient.abs().max() < tolerance:
             break
-        z.data -= joint.SAFE * gradient
+        z.data -= equation5.SAFE * gradient
     return z.detach().log_softmax(0)[None]
 
 
@@ -66,8 +67,8 @@ def joined(
     """Return images a second of eq. 5: n in a batch; `alone` of them one by one; a tenth of those as it is written."""
     problem = random_problem(n, n_classes, n_specialists, own)
     ways = {
-        "batched": (n, lambda: joint.solve(*problem)),
-        "one_by_one": (alone, lambda: one_by_one(lambda image: joint.solve(*image), problem, alone)),
+        "batched": (n, lambda: equation5.solve(*problem)),
+        "one_by_one": (alone, lambda: one_by_one(lambda image: equation5.solve(*image), problem, alone)),
         "as_written": (alone // 10, lambda: one_by_one(as_written, problem, alone // 10)),
     }
     rates, answers = {name: [] for name in ways}, {}

@@ -37,7 +37,7 @@ import time
 from kdlab import train
 def fitted(seconds):
     start, steps, student = time.perf_counter(), 0, begin().student
-    for _ in train.Training(student, (x, y, t), knobs.distilling(student, None, knobs.Knobs(T=T, alpha=alpha)),
+    for _ in train.Training(student, (x, y, t), train.distilling(T=T, alpha=alpha),
                             epochs=1000, lr=lr, batch_size=64):
         steps += 1
         if time.perf_counter() - start > seconds: return steps / (time.perf_counter() - start)

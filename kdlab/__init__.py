@@ -5,11 +5,28 @@ import importlib
 from kdlab import data, losses, machine, metrics, models, store, teachers, train
 
 __version__ = "0.1.0"
-__all__ = ["data", "losses", "machine", "metrics", "models", "plots", "store", "teachers", "train", "widgets"]
+__all__ = [
+    "compress",
+    "course",
+    "data",
+    "live",
+    "losses",
+    "machine",
+    "metrics",
+    "models",
+    "parallel",
+    "plots",
+    "specialists",
+    "store",
+    "teachers",
+    "text",
+    "train",
+    "widgets",
+]
 
 
 def __getattr__(name: str):
-    """kdlab.plots and kdlab.widgets are imported when first used: they bring matplotlib and ipywidgets."""
-    if name in ("plots", "widgets"):
+    """Import the other rooms when they are first used: some bring matplotlib, ipywidgets or papermill."""
+    if name in __all__:
         return importlib.import_module(f"kdlab.{name}")
     raise AttributeError(f"module 'kdlab' has no attribute {name!r}")

@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -143,3 +144,31 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def logits(model: nn.Module, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """Call the model on one batch and return its logits, whatever it wraps them in.
+
+    x: the inputs; a mapping is given by name, as transformers' tokenizers return it. Token numbers (batch, length) for
+    a model of transformers come with an attention mask that leaves out its padding token. Of a ModelOutput the logits
+    are taken, of a tuple the first tensor. Raises TypeError where there are none.
+    """
+    if isinstance(x, Mapping):
+        return _unwrapped(model(**x))
+    config = getattr(model, "config", None)
+    pad = getattr(config, "pad_token_id", None)
+    if pad is not None and getattr(model, "main_input_name", "") == "input_ids" and not x.is_floating_point():
+        return _unwrapped(model(input_ids=x, attention_mask=x.ne(pad).long()))
+    return _unwrapped(model(x))
+
+
+def _unwrapped(output: Any) -> Tensor:
+    found = getattr(output, "logits", output)
+    if isinstance(found, tuple | list) and found:
+        found = found[0]
+    if isinstance(found, Tensor):
+        return found
+    raise TypeError(
+        f"a model must return logits, as a tensor, in a tuple or as .logits, got {type(output).__name__}; a model of "
+        "transformers needs a head, such as AutoModelForSequenceClassification"
+    )

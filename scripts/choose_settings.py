@@ -34,7 +34,7 @@ def main() -> None:
 def student_errors(teacher, x, y, held_out, lr: float, T: float | None, seed: int) -> int:
     x, y = data.subset(x, y, 5_000, seed=seed)
     student = models.mlp((200, 200), seed=seed).to(x.device)
-    objective = train.labels(student) if T is None else train.distilling(student, T=T, alpha=0.9)
+    objective = train.labels() if T is None else train.distilling(T=T, alpha=0.9)
     train.fit(student, (x, y, metrics.logits(teacher, x)), objective, epochs=15, lr=lr, batch_size=64, seed=seed)
     return metrics.errors(metrics.logits(student, held_out[0]), held_out[1])
 

@@ -362,7 +362,11 @@ def test_the_code_of_a_record_is_what_its_functions_run(tmp_path, monkeypatch):
     write_notebook(tmp_path)
     assert sources.parameters("77_made_up") == ["lr", "profile"]
     before = sources.digests("77_made_up", ["made"])
-    assert "kdlab.train.fit" in before and "kdlab.train.Training" in before and "kdlab.metrics.errors" not in before
+    assert (
+        "kdlab.train.loop.fit" in before
+        and "kdlab.train.loop.Training" in before
+        and "kdlab.metrics.errors" not in before
+    )
     assert sources.current(before) == before
 
     def changed(old, new):
@@ -378,7 +382,7 @@ def test_the_code_of_a_record_is_what_its_functions_run(tmp_path, monkeypatch):
 def test_what_is_gone_has_no_digest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert sources.digests("77_made_up") is None
-    gone = sources.current(["kdlab.train.fit", "kdlab.train.gone", "kdlab.gone.fit", "77_made_up:made"])
+    gone = sources.current(["kdlab.train.loop.fit", "kdlab.train.gone", "kdlab.gone.fit", "77_made_up:made"])
     assert [name for name, digest in gone.items() if digest is None] == list(gone)[1:]
 
 
@@ -412,7 +416,7 @@ def test_a_claim_names_the_code_of_what_made_its_values(tmp_path, monkeypatch):
     made = cell("@run.cached\ndef made(seed):\n    return 1", run=course.Experiment("77_made_up"), lr=0.1)["made"]
     made(0)
     made.run.claim("teacher", [1.0])
-    assert kept["seconds"] is not None and {"77_made_up:made", "kdlab.train.fit"} <= set(kept["code"])
+    assert kept["seconds"] is not None and {"77_made_up:made", "kdlab.train.loop.fit"} <= set(kept["code"])
     key = kept["key"]
     made.run.claim("teacher", [1.0], by=made)
     assert kept["key"] == key

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab import features, text
+from kdlab import text
+from kdlab.train import features
 
 
 def tiny():

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from kdlab import hmm
+from kdlab.data import hmm
 
 LENGTHS = (2, 1, 1)  # two words of two states and one, and silence
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab import features, losses, text
+from kdlab import losses, text
+from kdlab.train import features
 
 LENGTHS = (5, 2, 3)
 MASK = torch.arange(5) < torch.tensor(LENGTHS)[:, None]  # (batch, tokens)

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlab import knobs, losses, models, train
-from kdlab.knobs import Knob, Knobs, Run
+from kdlab import losses, models, train
+from kdlab.live import knobs
+from kdlab.live.knobs import Knob, Knobs, Run
 
 
 def cases(n=60, seed=0):
@@ -31,8 +32,8 @@ def noisy():
     return net(dropout=(0.2, 0.5))
 
 
-def distil(student, knobs_):
-    return knobs.distilling(student, None, knobs_)
+def distil(k):
+    return train.distilling(T=k.T, alpha=k.alpha)
 
 
 def start(build=net, data=None, objective=distil, turned=(), **settings):
@@ -73,7 +74,7 @@ def hand_turned(**kwargs):
 
 def test_a_turn_is_used_by_the_very_next_step_and_logged_with_it():
     seen = []
-    run = start(objective=lambda s, k: lambda x, y, t: seen.append((k.T, k.alpha)) or distil(s, k)(x, y, t))
+    run = start(objective=lambda k: lambda *batch: seen.append((k.T, k.alpha)) or distil(k)(*batch))
     steps(run, 2)
     run.knobs.turn(T=8.0)
     assert run.knobs.T == 4.0 and run.knobs.wanted()["T"] == 8.0, "what a step used stays until the next one begins"
@@ -120,12 +121,12 @@ def test_turns_after_the_last_step_are_not_logged():
 def test_a_step_that_failed_is_tried_again_and_logged_once_with_what_it_used():
     fails = [2]
 
-    def objective(student, k):
-        def terms(x, y, t):
+    def objective(k):
+        def terms(*batch):
             if fails and run.number == fails[0]:
                 fails.pop()
                 raise ZeroDivisionError
-            return distil(student, k)(x, y, t)
+            return distil(k)(*batch)
 
         return terms
 
@@ -256,8 +257,8 @@ def test_slips_at_the_start_are_named(make, error, said):
 
 
 def test_a_knob_of_ones_own_reaches_the_objective_and_the_log():
-    def objective(student, k):
-        return lambda x, y, t: {"ce": k.margin * F.cross_entropy(student(x), y)}
+    def objective(k):
+        return lambda model, x, y, t: {"ce": k.margin * F.cross_entropy(model(x), y)}
 
     def own(margin, high):
         return Run(
@@ -281,8 +282,8 @@ def test_a_knob_of_ones_own_reaches_the_objective_and_the_log():
 
 
 def test_a_bias_a_class_reaches_the_objective_and_the_replay():
-    def objective(student, k):
-        return lambda x, y, t: {"ce": losses.label(student(x) + torch.tensor(k.bias), y)}
+    def objective(k):
+        return lambda model, x, y, t: {"ce": losses.label(model(x) + torch.tensor(k.bias), y)}
 
     run = start(objective=objective, turned={"bias": [0.0, 0.0, 0.0]})
     (first,) = steps(run, 1)
@@ -336,7 +337,7 @@ def test_a_run_whose_knobs_stay_is_a_training_at_a_constant_rate_bit_by_bit(buil
     plain = train.Training(
         student,
         cases(),
-        train.distilling(student, T=4.0, alpha=0.5),
+        train.distilling(T=4.0, alpha=0.5),
         epochs=4,
         lr=0.01,
         batch_size=12,
@@ -417,12 +418,12 @@ def test_a_replay_is_the_same_while_another_thread_builds_nets_and_trains_its_ow
     "middle of a step of the worker, moves that step's dropout",
 )
 def test_a_replay_is_the_same_though_a_cell_drew_random_numbers_in_the_middle_of_a_step():
-    def meanwhile(student, k):
-        def terms(x, y, t):
+    def meanwhile(k):
+        def terms(*batch):
             cell = threading.Thread(target=torch.rand, args=(7,))
             cell.start()
             cell.join()
-            return distil(student, k)(x, y, t)
+            return distil(k)(*batch)
 
         return terms
 
@@ -587,7 +588,7 @@ def test_a_fork_has_batch_norms_averages_too():
 
 def test_anew_begins_where_the_run_began():
     run = hand_turned(build=noisy)
-    again = run.anew()
+    again = run.restart()
     assert again.number == 0 and again.knobs.wanted() == run.knobs.start and again.log()["turns"] == []
     fresh = start(noisy)
     assert same(again, fresh)
@@ -601,7 +602,7 @@ def test_anew_begins_where_the_run_began():
 
 def test_a_course_has_the_steps_taken_and_what_was_measured_then():
     run, by_hand = start(), start()
-    points = knobs.course(run, lambda student: student[1].weight.sum().item(), steps=10, every=4)
+    points = knobs.learning_curve(run, lambda student: student[1].weight.sum().item(), steps=10, every=4)
     expected = []
     for number in range(11):
         if number in (0, 4, 8):
@@ -613,7 +614,7 @@ def test_a_course_has_the_steps_taken_and_what_was_measured_then():
 
 def test_a_course_ends_with_the_run():
     run = start(epochs=1)
-    assert [at for at, _ in knobs.course(run, lambda student: 0.0, steps=100, every=2)] == [0, 2, 4]
+    assert [at for at, _ in knobs.learning_curve(run, lambda student: 0.0, steps=100, every=2)] == [0, 2, 4]
     assert run.number == 5
 
 

@@ -11,10 +11,11 @@ import nbformat
 import pytest
 import torch
 
-from kdlab import knobs, metrics, models, store, widgets
+from kdlab import metrics, models, store, train, widgets
 from kdlab.course import widget_errors
-from kdlab.knobs import Knob, Knobs, Run
-from kdlab.play import Player
+from kdlab.live import knobs
+from kdlab.live.knobs import Knob, Knobs, Run
+from kdlab.live.player import Player
 
 NAMES = ["ant", "bee", "cow"]
 HANGS = 120.0  # seconds that nothing here takes, on the busiest machine
@@ -51,7 +52,7 @@ def a_run(build=net, data=None, objective=None, turned=(), **settings):
     return Run(
         build,
         data or blobs(),
-        objective or (lambda s, k: knobs.distilling(s, None, k)),
+        objective or (lambda k: train.distilling(T=k.T, alpha=k.alpha)),
         Knobs(**values),
         **{"epochs": 4, "batch_size": 12} | settings,
     )
@@ -301,9 +302,9 @@ def test_no_more_runs_than_one_can_tell_apart():
 
 
 def test_a_panel_for_other_knobs():
-    def objective(student, k):
-        plain = knobs.distilling(student, None, k)
-        return lambda x, y, t: {name: k.strength * term for name, term in plain(x, y, t).items()}
+    def objective(k):
+        plain = train.distilling(T=k.T, alpha=k.alpha)
+        return lambda *batch: {name: k.strength * term for name, term in plain(*batch).items()}
 
     run = Run(net, blobs(), objective, Knobs(T=4.0, alpha=0.5, lr=0.01, strength=Knob(1.0, 0.0, 2.0)), epochs=4)
     live = panel(run)
@@ -487,14 +488,14 @@ def test_a_log_does_not_overwrite_its_own_weights(tmp_path):
 def breaking(at):
     """An objective that raises at step `at` of a run; emptied, it does no longer."""
 
-    def objective(student, k):
-        plain, taken = knobs.distilling(student, None, k), []
+    def objective(k):
+        plain, taken = train.distilling(T=k.T, alpha=k.alpha), []
 
-        def terms(x, y, t):
+        def terms(*batch):
             if len(taken) in at:
                 raise RuntimeError("the planted <error>")
             taken.append(1)
-            return plain(x, y, t)
+            return plain(*batch)
 
         return terms
 
@@ -652,9 +653,9 @@ def test_a_run_that_broke_does_not_stop_what_one_does_with_another(press):
 
 
 def test_advance_while_it_plays_waits_for_the_worker():
-    def slow(student, k):
-        plain = knobs.distilling(student, None, k)
-        return lambda x, y, t: time.sleep(0.003) or plain(x, y, t)
+    def slow(k):
+        plain = train.distilling(T=k.T, alpha=k.alpha)
+        return lambda *batch: time.sleep(0.003) or plain(*batch)
 
     async def scene():
         live = panel(a_run(objective=slow, epochs=5000))

@@ -166,7 +166,7 @@ def test_a_one_that_is_drawn_is_read_by_the_teacher_as_it_is_by_torch(live):
 
 def test_an_error_in_the_objective_shows_in_the_panel_with_its_own_line(live):
     _, panel, ask = live
-    ask("live.runs['A'].training.objective = lambda x, y, t: {'ce': x.sum() / nothing}")
+    ask("live.runs['A'].training.objective = lambda model, x, y, t: {'ce': x.sum() / nothing}")
     press(panel, "Play")
     jupyter.until(lambda: "NameError: name 'nothing' is not defined" in status(panel))
     assert ask("print(live.player.state, 'nothing' in live.pulse.problem)") == "error True"

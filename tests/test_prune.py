@@ -134,7 +134,7 @@ def test_held_trains_as_torchs_masks_do_and_leaves_a_plain_net(mlp, cases):
         train.fit(
             ours,
             cases,
-            train.labels(ours),
+            train.labels(),
             epochs=20,
             lr=0.01,
             batch_size=64,
@@ -154,7 +154,7 @@ def test_held_trains_as_torchs_masks_do_and_leaves_a_plain_net(mlp, cases):
 def test_without_held_the_zeros_are_gone_after_one_step(mlp, cases):
     """The planted bug."""
     sparse = prune.magnitude(mlp, 0.6)
-    train.fit(sparse, cases, train.labels(sparse), epochs=1, lr=0.01, batch_size=64)
+    train.fit(sparse, cases, train.labels(), epochs=1, lr=0.01, batch_size=64)
     assert prune.zeros(sparse) < 0.2  # those of units that were never on had no gradient
 
 
@@ -175,7 +175,7 @@ def test_held_calls_a_nets_own_constraint_too_and_blocks_may_be_nested(mlp):
 
 def test_gradually_follows_zhu_and_guptas_cubic(mlp, cases):
     with prune.gradually(mlp, 0.8, steps=20, every=5):
-        training = train.Training(mlp, cases, train.labels(mlp), epochs=30, lr=0.01, batch_size=64)
+        training = train.Training(mlp, cases, train.labels(), epochs=30, lr=0.01, batch_size=64)
         seen = [prune.zeros(mlp) for _ in training]
     final, start, n, delta = 0.8, 0.0, 4, 5  # eq. 1 with t0 = 0: s_t = s_f + (s_i - s_f) (1 - t / (n Δt))³
     expected = [final + (start - final) * (1 - 5 * (min(t, 20) // 5) / (n * delta)) ** 3 for t in range(1, 31)]
@@ -185,7 +185,7 @@ def test_gradually_follows_zhu_and_guptas_cubic(mlp, cases):
 def test_what_gradually_cut_never_comes_back(mlp, cases):
     cut = torch.zeros_like(mlp[2].weight, dtype=torch.bool)
     with prune.gradually(mlp, 0.9, steps=40, every=4, per_layer=True):
-        for _ in train.Training(mlp, cases, train.labels(mlp), epochs=40, lr=0.05, batch_size=64):
+        for _ in train.Training(mlp, cases, train.labels(), epochs=40, lr=0.05, batch_size=64):
             now = mlp[2].weight == 0
             assert not (cut & ~now).any()
             cut = now
@@ -195,7 +195,7 @@ def test_what_gradually_cut_never_comes_back(mlp, cases):
 def test_gradually_says_when_the_training_was_too_short(mlp, cases):
     said = "for 50 steps, and 10 were taken: it ends at 39% and not at 80%; train longer"  # 0.8 (1 - 0.8³)
     with pytest.raises(ValueError, match=said), prune.gradually(mlp, 0.8, steps=50):
-        train.fit(mlp, cases, train.labels(mlp), epochs=10, lr=0.01, batch_size=64)
+        train.fit(mlp, cases, train.labels(), epochs=10, lr=0.01, batch_size=64)
 
 
 @pytest.mark.parametrize("share", [1, -0.1, 30, math.nan])
@@ -392,7 +392,7 @@ def test_layer_drop_repeats_with_the_seed_and_ends_with_its_block(bert, texts):
         net = copy.deepcopy(bert)
         with prune.layer_drop(net, 0.5):
             assert metrics.logits(net, texts[0]).equal(whole)
-            train.fit(net, texts, train.labels(net), epochs=3, lr=1e-3, batch_size=6, seed=seed)
+            train.fit(net, texts, train.labels(), epochs=3, lr=1e-3, batch_size=6, seed=seed)
         assert not any("forward" in vars(module) for module in net.modules())
         weights.append(net.state_dict())
     assert same(weights[0], weights[1]) and not same(weights[0], weights[2])
@@ -400,9 +400,9 @@ def test_layer_drop_repeats_with_the_seed_and_ends_with_its_block(bert, texts):
 
 def test_layer_drop_at_zero_changes_nothing(bert, texts):
     nets = [copy.deepcopy(bert) for _ in range(2)]
-    train.fit(nets[0], texts, train.labels(nets[0]), epochs=1, lr=1e-3, batch_size=6)
+    train.fit(nets[0], texts, train.labels(), epochs=1, lr=1e-3, batch_size=6)
     with prune.layer_drop(nets[1], 0.0):
-        train.fit(nets[1], texts, train.labels(nets[1]), epochs=1, lr=1e-3, batch_size=6)
+        train.fit(nets[1], texts, train.labels(), epochs=1, lr=1e-3, batch_size=6)
     differ = [(a - b).abs().max() for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True)]
     assert max(differ) < 1e-2  # dropout draws other numbers once layers draw, too
 

@@ -125,7 +125,7 @@ def test_a_net_that_learns_on_the_grid_steps_by_the_gradient_at_its_rounded_weig
 def test_baked_answers_as_the_net_that_learned_and_is_a_plain_net_again():
     net, x = small(), random(9, 12)
     aware = compress.quantisation_aware(net, 4)
-    train.fit(aware, (x, torch.arange(9) % 5), train.labels(aware), epochs=3, lr=1e-2)
+    train.fit(aware, (x, torch.arange(9) % 5), train.labels(), epochs=3, lr=1e-2)
     plain = compress.baked(aware)
     assert torch.equal(plain(x), aware(x))
     assert sorted(plain.state_dict()) == sorted(net.state_dict())
@@ -148,9 +148,9 @@ def test_learning_on_the_grid_beats_rounding_what_was_learned_without_it():
     x = random(400, 12)
     y = (x[:, :5] * x[:, 5:10]).argmax(dim=1)
     net = small()
-    train.fit(net, (x, y), train.labels(net), epochs=60, lr=1e-2)
+    train.fit(net, (x, y), train.labels(), epochs=60, lr=1e-2)
     aware = compress.quantisation_aware(net, 2, fit="error")
-    train.fit(aware, (x, y), train.labels(aware), epochs=60, lr=1e-2)
+    train.fit(aware, (x, y), train.labels(), epochs=60, lr=1e-2)
     after, during = compress.fake_quantised(net, 2, fit="error"), compress.baked(aware)
     loss = {each: float(losses.label(metrics.logits(each, x), y)) for each in (net, after, during)}
     assert loss[net] < loss[during] < loss[after] - 0.1

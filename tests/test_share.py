@@ -79,7 +79,7 @@ def test_what_is_shared_stays_shared_while_it_learns_and_the_net_given_stays_as_
     net, x, y = bert(), tokens(), torch.arange(6) % 5
     before = copy.deepcopy(net.state_dict())
     smaller = compress.shared(net, 2)
-    train.fit(smaller, (x, y), train.labels(smaller), epochs=3, lr=1e-2)
+    train.fit(smaller, (x, y), train.labels(), epochs=3, lr=1e-2)
     layers = smaller.model.bert.encoder.layer
     assert torch.equal(layers[0].output.dense.weight, layers[1].output.dense.weight)
     assert not torch.equal(layers[1].output.dense.weight, layers[2].output.dense.weight)

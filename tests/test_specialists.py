@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab import data, joint, losses, models, specialists
+from kdlab import data, losses, models, specialists
+from kdlab.specialists import equation5
 
 
 def confusing(n: int = 4000, seed: int = 0) -> torch.Tensor:
@@ -209,6 +210,6 @@ def test_an_answer_is_eq_5_of_all_that_are_asked(taught, monkeypatch):
     with torch.no_grad():
         g = generalist(x)
         everything = [net(x) for net in nets]
-    expected = joint.solve(g, everything, clusters, specialists.awake(g, clusters))
-    monkeypatch.setattr(specialists, "IMAGES", 100)
+    expected = equation5.solve(g, everything, clusters, specialists.awake(g, clusters))
+    monkeypatch.setattr(specialists.training, "IMAGES", 100)
     torch.testing.assert_close(specialists.answer(generalist, nets, clusters, x).exp(), expected.exp())

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from kdlab import data, hmm
-from kdlab.data import files, speech, voices
+from kdlab import data
+from kdlab.data import files, hmm, speech, voices
 
 
 @pytest.fixture(scope="module")

@@ -147,7 +147,7 @@ def test_updates_change_nothing_until_they_learn_and_then_merge_into_the_same_ne
         torch.testing.assert_close(net(x), before)
     net.model.classifier.requires_grad_(True)
     frozen = net.model.bert.embeddings.word_embeddings.weight.clone()
-    train.fit(net, (x, torch.arange(8) % 5), train.labels(net), epochs=3, lr=1e-2, batch_size=4)
+    train.fit(net, (x, torch.arange(8) % 5), train.labels(), epochs=3, lr=1e-2, batch_size=4)
     with torch.no_grad():
         learned = net(x)
         assert (learned - before).abs().max() > 1e-3

@@ -58,7 +58,7 @@ def test_it_learns_once_after_the_cuts_and_before_the_bytes_and_its_zeros_stay()
     def recover(net):
         seen.append((len(net.model.bert.encoder.layer), prune.zeros(net, "*encoder*")))
         with prune.held(net, "*encoder*"):
-            train.fit(net, (x, y), train.labels(net), epochs=2, lr=1e-2, batch_size=6)
+            train.fit(net, (x, y), train.labels(), epochs=2, lr=1e-2, batch_size=6)
 
     net = compress.stacked(bert(), halves(), ["layers", "zeros"], recover)
     assert seen == [(2, pytest.approx(0.5, abs=1e-3))]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kdlab import data, machine, metrics, models, train
+from kdlab.train import loop, minibatches
 
 
 def blobs(n=300, seed=0):
@@ -40,7 +41,7 @@ def test_one_step_of_plain_gradient_descent_is_what_calculus_says():
     training = train.Training(
         model,
         (x, y),
-        train.labels(model),
+        train.labels(),
         epochs=1,
         lr=0.5,
         batch_size=8,
@@ -56,7 +57,7 @@ def test_one_step_of_plain_gradient_descent_is_what_calculus_says():
 def test_fit_learns_and_reports_each_epochs_mean_terms():
     x, y = blobs()
     student = net()
-    history = train.fit(student, (x, y), train.labels(student), epochs=5, lr=0.01, batch_size=64)
+    history = train.fit(student, (x, y), train.labels(), epochs=5, lr=0.01, batch_size=64)
     assert [row["epoch"] for row in history] == [0, 1, 2, 3, 4]
     assert history[-1]["ce"] < 0.3 * history[0]["ce"]
     assert metrics.errors(metrics.logits(student, x), y) < 0.05 * len(y)
@@ -68,7 +69,7 @@ def test_every_case_is_seen_once_an_epoch_with_its_own_label_and_logits():
     data_ = (torch.arange(n).float()[:, None], torch.arange(n), 10 * torch.arange(n))
     model, seen = nn.Linear(1, 1), []
 
-    def objective(*batch):
+    def objective(model, *batch):
         seen.append(batch)
         return {"ce": model(batch[0]).mean()}
 
@@ -89,7 +90,7 @@ def run(seed=0, disturb=False, **kwargs):
     training = train.Training(
         model,
         (x, y),
-        lambda x, y: {"ce": F.cross_entropy(model(data.jitter(x, 1)), y)},
+        lambda model, x, y: {"ce": F.cross_entropy(model(data.jitter(x, 1)), y)},
         epochs=3,
         lr=0.01,
         batch_size=64,
@@ -128,7 +129,7 @@ def test_left_at_any_step_and_taken_up_it_ends_with_the_same_weights(stop, tmp_p
     def start():
         model = net(dropout=(0.2, 0.5))
         return train.Training(
-            model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(x), y)}, epochs=3, lr=0.01, batch_size=64
+            model, (x, y), lambda model, x, y: {"ce": F.cross_entropy(model(x), y)}, epochs=3, lr=0.01, batch_size=64
         )
 
     whole = start()
@@ -147,9 +148,9 @@ def test_left_at_any_step_and_taken_up_it_ends_with_the_same_weights(stop, tmp_p
 def test_resuming_with_other_settings_is_refused():
     x, y = blobs()
     model = net()
-    state = train.Training(model, (x, y), train.labels(model), epochs=3, lr=0.01).state()
+    state = train.Training(model, (x, y), train.labels(), epochs=3, lr=0.01).state()
     with pytest.raises(ValueError, match="resume with the same"):
-        train.Training(model, (x, y), train.labels(model), epochs=3, lr=0.02).resume(state)
+        train.Training(model, (x, y), train.labels(), epochs=3, lr=0.02).resume(state)
 
 
 class Noisy(nn.Module):
@@ -170,7 +171,7 @@ def test_the_teacher_is_frozen_and_in_eval_mode_whatever_the_caller_forgot():
     before = weights(teacher)
     expected = metrics.logits(teacher, x)
     teacher.train()
-    objective = train.distilling(student, teacher, T=2.0, alpha=1.0)
+    objective = train.distilling(teacher, T=2.0, alpha=1.0)
     seen = []
     teacher.register_forward_hook(lambda module, args, out: seen.append(out))
     training = train.Training(student, (x, y), objective, epochs=2, lr=0.01, batch_size=300)
@@ -179,7 +180,7 @@ def test_the_teacher_is_frozen_and_in_eval_mode_whatever_the_caller_forgot():
     list(training)
     assert torch.equal(weights(teacher), before), "batch norm's averages moved, or the teacher learned"
     assert not any(out.requires_grad for out in seen)
-    (order,) = train.batches((x,), 300, seed=0, epoch=1)
+    (order,) = train.batches(len(x), 300, seed=0, epoch=1)
     torch.testing.assert_close(seen[1], expected[order])
 
 
@@ -187,8 +188,8 @@ def test_logits_that_come_with_the_batch_teach_the_same_as_the_teacher_itself():
     x, y = blobs()
     teacher = net(seed=7)
     asked, given = net(), net()
-    train.fit(asked, (x, y), train.distilling(asked, teacher, T=3.0), epochs=2, lr=0.01)
-    train.fit(given, (x, y, metrics.logits(teacher, x)), train.distilling(given, T=3.0), epochs=2, lr=0.01)
+    train.fit(asked, (x, y), train.distilling(teacher, T=3.0), epochs=2, lr=0.01)
+    train.fit(given, (x, y, metrics.logits(teacher, x)), train.distilling(T=3.0), epochs=2, lr=0.01)
     torch.testing.assert_close(weights(asked), weights(given), rtol=1e-4, atol=1e-6)
 
 
@@ -198,19 +199,19 @@ def test_alpha_1_needs_no_labels_and_alpha_0_no_teacher():
     teacher = net(seed=7)
     t = metrics.logits(teacher, x)
     a, b = net(), net()
-    train.fit(a, (x, y, t), train.distilling(a, alpha=1.0), epochs=1, lr=0.01)
-    train.fit(b, (x, wrong_labels, t), train.distilling(b, alpha=1.0), epochs=1, lr=0.01)
+    train.fit(a, (x, y, t), train.distilling(alpha=1.0), epochs=1, lr=0.01)
+    train.fit(b, (x, wrong_labels, t), train.distilling(alpha=1.0), epochs=1, lr=0.01)
     assert same(a, b)
     c, d = net(), net()
-    train.fit(c, (x, y, t), train.distilling(c, alpha=0.0), epochs=1, lr=0.01)
-    train.fit(d, (x, y), train.labels(d), epochs=1, lr=0.01)
+    train.fit(c, (x, y, t), train.distilling(alpha=0.0), epochs=1, lr=0.01)
+    train.fit(d, (x, y), train.labels(), epochs=1, lr=0.01)
     torch.testing.assert_close(weights(c), weights(d), rtol=1e-5, atol=1e-7)
 
 
 def test_max_norm_holds_after_every_step():
     x, y = blobs()
     model = net(max_norm=0.5)
-    for _ in train.Training(model, (x, y), train.labels(model), epochs=2, lr=0.1, batch_size=64):
+    for _ in train.Training(model, (x, y), train.labels(), epochs=2, lr=0.1, batch_size=64):
         assert model[1].weight.norm(dim=1).max() <= 0.5 + 1e-6
 
 
@@ -225,7 +226,7 @@ def test_schedules_start_and_end_where_they_should():
     [
         ({"lr": -1.0}, "lr a number of at least 0"),
         ({"lr": math.nan}, "lr a number"),
-        ({"epochs": -1}, "epochs must be"),
+        ({"epochs": -1}, "epochs and steps must be"),
         ({"batch_size": 0}, "batch_size at least 1"),
     ],
 )
@@ -233,36 +234,36 @@ def test_impossible_settings_are_refused(change, message):
     x, y = blobs()
     model = net()
     with pytest.raises(ValueError, match=message):
-        train.Training(model, (x, y), train.labels(model), **{"epochs": 1, "lr": 0.1} | change)
+        train.Training(model, (x, y), train.labels(), **{"epochs": 1, "lr": 0.1} | change)
 
 
 def test_the_usual_slips_are_named():
     x, y = blobs()
     model = net()
     with pytest.raises(ValueError, match="one and the same length"):
-        train.fit(model, (x, y[:-1]), train.labels(model), epochs=1, lr=0.1)
+        train.fit(model, (x, y[:-1]), train.labels(), epochs=1, lr=0.1)
     with pytest.raises(TypeError, match="returns its terms by name"):
-        train.fit(model, (x, y), lambda x, y: F.cross_entropy(model(x), y), epochs=1, lr=0.1)
-    with pytest.raises(ValueError, match="same net"):
-        train.distilling(model, model)
-    with pytest.raises(ValueError, match="either the teacher"):
+        train.fit(model, (x, y), lambda model, x, y: F.cross_entropy(model(x), y), epochs=1, lr=0.1)
+    with pytest.raises(ValueError, match="same model"):
         train.fit(model, (x, y), train.distilling(model), epochs=1, lr=0.1)
+    with pytest.raises(ValueError, match="either the teacher"):
+        train.fit(model, (x, y), train.distilling(), epochs=1, lr=0.1)
     with pytest.raises(ValueError, match="is this the frozen teacher"):
-        train.fit(model.requires_grad_(False), (x, y), train.labels(model), epochs=1, lr=0.1)
+        train.fit(model.requires_grad_(False), (x, y), train.labels(), epochs=1, lr=0.1)
 
 
 def test_a_rate_that_breaks_the_net_is_named():
     x, y = blobs()
     model = net()
     with pytest.raises((ValueError, FloatingPointError), match="learning rate that is too high"):
-        train.fit(model, (x, y), train.labels(model), epochs=20, lr=1e25, optimizer=torch.optim.SGD)
+        train.fit(model, (x, y), train.labels(), epochs=20, lr=1e25, optimizer=torch.optim.SGD)
 
 
 def test_convnet_distils_too():
     x, y = blobs()
     teacher, student = net(seed=3), models.convnet((8,), n_classes=3)
-    train.fit(teacher, (x, y), train.labels(teacher), epochs=3, lr=0.01)
-    train.fit(student, (x, y), train.distilling(student, teacher), epochs=30, lr=0.03)
+    train.fit(teacher, (x, y), train.labels(), epochs=3, lr=0.01)
+    train.fit(student, (x, y), train.distilling(teacher), epochs=30, lr=0.03)
     assert metrics.agreement(metrics.logits(teacher, x), metrics.logits(student, x)) > 0.9
 
 
@@ -272,9 +273,9 @@ def test_threads_and_device_are_chosen_in_one_place(monkeypatch):
     x, y = blobs()
     model = net()
 
-    def objective(x, y):
+    def objective(model, x, y):
         seen.append(torch.get_num_threads())
-        return train.labels(model)(x, y)
+        return train.labels()(model, x, y)
 
     train.fit(model, (x, y), objective, epochs=1, lr=0.01, batch_size=300)
     monkeypatch.setenv("KDLAB_THREADS", "2")
@@ -293,9 +294,9 @@ def test_threads_and_device_are_chosen_in_one_place(monkeypatch):
 def test_fit_shows_a_progress_bar_with_its_name_and_none_without(capsys):
     x, y = blobs()
     model = net()
-    train.fit(model, (x, y), train.labels(model), epochs=1, lr=0.01, progress="my student")
+    train.fit(model, (x, y), train.labels(), epochs=1, lr=0.01, progress="my student")
     assert "my student" in capsys.readouterr().err
-    train.fit(model, (x, y), train.labels(model), epochs=1, lr=0.01)
+    train.fit(model, (x, y), train.labels(), epochs=1, lr=0.01)
     assert capsys.readouterr().err == ""
 
 
@@ -305,7 +306,7 @@ def test_a_step_that_raised_is_taken_again_and_the_end_is_the_same():
     def start(fails: set[int]):
         model = net(dropout=(0.2, 0.5))
 
-        def objective(x, y):
+        def objective(model, x, y):
             loss = F.cross_entropy(model(x), y)
             if training.number in fails:
                 fails.remove(training.number)
@@ -344,7 +345,13 @@ def run_slowly(seed):
     x, y = blobs()
     model = net(dropout=(0.2, 0.5), seed=seed)
     return train.Training(
-        model, (x, y), lambda x, y: {"ce": F.cross_entropy(model(x), y)}, epochs=2, lr=0.01, batch_size=64, seed=seed
+        model,
+        (x, y),
+        lambda model, x, y: {"ce": F.cross_entropy(model(x), y)},
+        epochs=2,
+        lr=0.01,
+        batch_size=64,
+        seed=seed,
     )
 
 
@@ -353,8 +360,7 @@ def test_a_teacher_is_only_frozen_while_it_teaches_so_two_nets_can_teach_each_ot
     x, y = blobs()
     a, b = net(seed=1), net(seed=2)
     sides = [
-        train.Training(s, (x, y), train.distilling(s, t, T=2.0, alpha=0.5), epochs=4, lr=0.01)
-        for s, t in ((a, b), (b, a))
+        train.Training(s, (x, y), train.distilling(t, T=2.0, alpha=0.5), epochs=4, lr=0.01) for s, t in ((a, b), (b, a))
     ]
     apart = [weights(a), weights(b)]
     for _ in zip(*sides, strict=True):
@@ -375,13 +381,13 @@ def test_a_teacher_that_shares_layers_with_its_student_is_warned_of():
     body = nn.Sequential(nn.Flatten(), nn.Linear(36, 8))
     student, teacher = nn.Sequential(body, nn.Linear(8, 3)), nn.Sequential(body, nn.Linear(8, 3))
     with pytest.warns(UserWarning, match="share layers"):
-        train.distilling(student, teacher)
+        train.distilling(teacher)(student, *blobs())
 
 
 def test_an_impossible_temperature_or_share_fails_before_the_first_step():
     for slip in ({"T": 0}, {"alpha": 2}):
         with pytest.raises(ValueError, match="must be"):
-            train.distilling(net(), net(seed=1), **slip)
+            train.distilling(net(seed=1), **slip)
 
 
 def test_a_batch_norm_left_in_eval_mode_stays_so_and_the_rest_learns():
@@ -389,10 +395,10 @@ def test_a_batch_norm_left_in_eval_mode_stays_so_and_the_rest_learns():
     student = Noisy()
     student.net[1].eval()
     before = student.net[1].running_mean.clone()
-    train.fit(student, (x, y), train.labels(student), epochs=1, lr=0.01)
+    train.fit(student, (x, y), train.labels(), epochs=1, lr=0.01)
     assert torch.equal(student.net[1].running_mean, before)
     moving = Noisy()
-    train.fit(moving, (x, y), train.labels(moving), epochs=1, lr=0.01)
+    train.fit(moving, (x, y), train.labels(), epochs=1, lr=0.01)
     assert not torch.equal(moving.net[1].running_mean, before)
 
 
@@ -403,7 +409,7 @@ def test_a_retried_step_moves_batch_norm_once():
         torch.manual_seed(0)
         model = Noisy()
 
-        def objective(x, y):
+        def objective(model, x, y):
             loss = F.cross_entropy(model(x), y)
             if training.number in fails:
                 fails.remove(training.number)
@@ -428,7 +434,7 @@ def test_groups_of_parameters_keep_the_ratio_of_their_rates():
     training = train.Training(
         model,
         (x, y),
-        train.labels(model),
+        train.labels(),
         epochs=1,
         lr=0.1,
         batch_size=150,
@@ -455,7 +461,7 @@ def test_resuming_notices_what_else_is_not_as_it_was(change, named):
     def training(data="same", **settings):
         x, y = blobs(seed=int(data == "other"))
         model = net()
-        return train.Training(model, (x, y), train.labels(model), **{"epochs": 2, "lr": 0.01} | settings)
+        return train.Training(model, (x, y), train.labels(), **{"epochs": 2, "lr": 0.01} | settings)
 
     state = training().state()
     training().resume(state)
@@ -481,7 +487,7 @@ def test_an_objective_that_slips_is_told_how(objective, error, said):
     x, y = blobs()
     student = net()
     with pytest.raises(error, match=said):
-        train.fit(student, (x, y), lambda x, y: objective(student, x, y), epochs=1, lr=0.1)
+        train.fit(student, (x, y), objective, epochs=1, lr=0.1)
 
 
 @pytest.mark.parametrize(
@@ -499,7 +505,7 @@ def test_data_and_settings_of_the_wrong_kind_are_named(change, error, said):
     model = net()
     settings = {"data": blobs(), "epochs": 1, "batch_size": 64} | change
     with pytest.raises(error, match=said):
-        train.fit(model, settings.pop("data"), train.labels(model), lr=0.1, **settings)
+        train.fit(model, settings.pop("data"), train.labels(), lr=0.1, **settings)
 
 
 def test_two_trainings_in_two_threads_and_a_net_built_meanwhile_are_as_each_alone():
@@ -535,14 +541,14 @@ def test_device_names_and_an_empty_number_of_threads(monkeypatch):
 
 def interrupted(checkpoint, monkeypatch, student, after, **settings):
     """Fit until `after` objectives were asked, then Ctrl-C."""
-    monkeypatch.setattr(train, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
     asked = []
 
-    def objective(x, y):
+    def objective(model, x, y):
         asked.append(1)
         if len(asked) > after:
             raise KeyboardInterrupt
-        return train.labels(student)(x, y)
+        return train.labels()(model, x, y)
 
     settings = {"epochs": 4, "lr": 1e-2} | settings
     return train.fit(student, blobs(), objective, checkpoint=checkpoint, **settings)
@@ -550,7 +556,7 @@ def interrupted(checkpoint, monkeypatch, student, after, **settings):
 
 def test_an_interrupted_fit_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, monkeypatch):
     whole, checkpoint = net(), tmp_path / "kept" / "a.checkpoint"
-    history = train.fit(whole, blobs(), train.labels(whole), epochs=4, lr=1e-2)
+    history = train.fit(whole, blobs(), train.labels(), epochs=4, lr=1e-2)
     with pytest.raises(KeyboardInterrupt):
         interrupted(checkpoint, monkeypatch, net(), after=7)
     assert checkpoint.exists()
@@ -570,7 +576,7 @@ def test_a_damaged_checkpoint_is_kept_aside_by_name_and_the_training_begins_anew
     student, whole = net(), net()
     with pytest.warns(UserWarning, match=r"a\.checkpoint is damaged .* kept as a\.checkpoint\.damaged"):
         interrupted(checkpoint, monkeypatch, student, after=100)
-    train.fit(whole, blobs(), train.labels(whole), epochs=4, lr=1e-2)
+    train.fit(whole, blobs(), train.labels(), epochs=4, lr=1e-2)
     assert torch.equal(weights(student), weights(whole))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.checkpoint.damaged": damaged}
 
@@ -615,26 +621,26 @@ def test_a_checkpoint_of_another_model_is_refused_before_a_weight_changes_and_st
     other = build()
     before = weights(other)
     data_ = (blobs()[0].to(other[-1].weight.dtype), blobs()[1])
-    monkeypatch.setattr(train, "digest", lambda data: "equal")  # of data in double, which is told first
+    monkeypatch.setattr(minibatches, "digest", lambda data: "equal")  # of data in double, which is told first
     state = torch.load(checkpoint, weights_only=True)
     state["state"]["settings"]["data"] = "equal"
     torch.save(state, checkpoint)
     kept = checkpoint.read_bytes()
     with pytest.raises(ValueError, match=rf"a\.checkpoint: this model is not the one that was left \({named}"):
-        train.fit(other, data_, train.labels(other), epochs=4, lr=1e-2, checkpoint=checkpoint)
+        train.fit(other, data_, train.labels(), epochs=4, lr=1e-2, checkpoint=checkpoint)
     assert torch.equal(weights(other), before)
     assert [*tmp_path.iterdir()] == [checkpoint] and checkpoint.read_bytes() == kept
 
 
 def test_an_optimizers_memory_of_another_shape_is_refused_before_a_weight_changes():
-    training = train.Training((model := net()), blobs(), train.labels(model), epochs=2, lr=0.01)
+    training = train.Training(net(), blobs(), train.labels(), epochs=2, lr=0.01)
     next(training)
     state = training.state()
     state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(17, 36)
     fresh = net(seed=3)
     before = weights(fresh)
     with pytest.raises(ValueError, match=r"exp_avg: \[17, 36\] float32 then, \[16, 36\] float32 now"):
-        train.Training(fresh, blobs(), train.labels(fresh), epochs=2, lr=0.01).resume(state)
+        train.Training(fresh, blobs(), train.labels(), epochs=2, lr=0.01).resume(state)
     assert torch.equal(weights(fresh), before)
 
 
@@ -645,14 +651,14 @@ def test_a_file_of_another_kind_is_refused_and_stays(tmp_path):
     for path in (notes, foreign):
         before, student = path.read_bytes(), net()
         with pytest.raises(ValueError, match=f"{path.name}.*stays as it is"):
-            train.fit(student, blobs(), train.labels(student), epochs=1, lr=1e-2, checkpoint=path)
+            train.fit(student, blobs(), train.labels(), epochs=1, lr=1e-2, checkpoint=path)
         assert path.read_bytes() == before and same(student, net())
 
 
 def test_a_checkpoints_path_may_be_a_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     whole, student = net(), net(seed=9)
-    train.fit(whole, blobs(), train.labels(whole), epochs=4, lr=1e-2)
+    train.fit(whole, blobs(), train.labels(), epochs=4, lr=1e-2)
     with pytest.raises(KeyboardInterrupt):
         interrupted("kept/a.checkpoint", monkeypatch, net(), after=7)
     interrupted("kept/a.checkpoint", monkeypatch, student, after=100)
@@ -689,10 +695,10 @@ def test_numbers_of_numpy_are_numbers_and_an_interrupted_training_goes_on(tmp_pa
     if name == "optimizer":
         own["optimizer"] = lambda p, lr: torch.optim.Adam(p, lr, betas=(0.8, 0.5), weight_decay=0.0625, amsgrad=True)
     whole, student, checkpoint = net(), net(seed=9), tmp_path / "a.checkpoint"
-    train.fit(whole, blobs(), train.labels(whole), **own)
+    train.fit(whole, blobs(), train.labels(), **own)
     with pytest.raises(KeyboardInterrupt):
         interrupted(checkpoint, monkeypatch, net(), after=7, **given)
-    assert torch.load(checkpoint, weights_only=True)["state"]["number"] == 6
+    assert torch.load(checkpoint, weights_only=True)["state"]["number"] == 7
     interrupted(checkpoint, monkeypatch, student, after=100, **own)  # begun with numpy's numbers, ended with Python's
     assert same(student, whole) and not checkpoint.exists()
 
@@ -700,10 +706,10 @@ def test_numbers_of_numpy_are_numbers_and_an_interrupted_training_goes_on(tmp_pa
 def test_seeds_may_come_as_an_array_and_a_seed_that_is_no_whole_number_is_refused():
     model = net()
     for seeds in (np.array([3, 4]), torch.tensor([3, 4]), (np.int64(3), 4)):
-        assert train.Training(model, blobs(), train.labels(model), epochs=1, lr=0.1, seed=seeds).seed == [3, 4]
-    assert all(map(torch.equal, train.batches(blobs(), 64, np.int64(3), np.int64(1)), train.batches(blobs(), 64, 3, 1)))
+        assert train.Training(model, blobs(), train.labels(), epochs=1, lr=0.1, seed=seeds).seed == [3, 4]
+    assert all(map(torch.equal, train.batches(300, 64, np.int64(3), np.int64(1)), train.batches(300, 64, 3, 1)))
     with pytest.raises(TypeError, match="a seed is a whole number, got 0.5"):
-        train.Training(model, blobs(), train.labels(model), epochs=1, lr=0.1, seed=0.5)
+        train.Training(model, blobs(), train.labels(), epochs=1, lr=0.1, seed=0.5)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, monkeypatch):
@@ -727,7 +733,7 @@ def test_bfloat16_learns_and_its_weights_stay_single():
     student = net()
     before = weights(student)
     with machine.autocast("bfloat16"):
-        history = train.fit(student, blobs(), train.labels(student), epochs=12, lr=1e-2)
+        history = train.fit(student, blobs(), train.labels(), epochs=12, lr=1e-2)
     assert history[-1]["ce"] < history[0]["ce"] / 2
     assert not torch.equal(weights(student), before)
     assert all(p.dtype == torch.float32 for p in student.parameters())

@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdlab import joint, metrics, omitted, plots, specialists, widgets
+from kdlab import metrics, plots, specialists, widgets
+from kdlab.metrics import class_bias
+from kdlab.specialists import equation5
 from kdlab.widgets.pieces import JS, RECIPES
 
 pytestmark = [
@@ -149,9 +151,9 @@ def test_eq_5_step_by_step(page, step, plain):
     clusters, said = [[0, 1, 4], [4, 5, 6]], 2 * torch.randn(2, 3, 4, dtype=torch.float64, generator=rng)
     awake = specialists.awake(generalist, clusters)
     assert awake.sum(dim=1).tolist() == [0, 1, 2]
-    rate = joint.SAFE if plain else None
-    log_q = joint.path(generalist, said, clusters, awake, n_steps=step, rate=rate)[-1]
-    cost = joint.objective(log_q, generalist, said, clusters, awake)
+    rate = equation5.SAFE if plain else None
+    log_q = equation5.path(generalist, said, clusters, awake, n_steps=step, rate=rate)[-1]
+    cost = equation5.objective(log_q, generalist, said, clusters, awake)
     doubt = metrics.entropy(generalist.softmax(dim=1))
     for i in range(3):
         inputs = {"logits": generalist, "specialists": said, "clusters": clusters, "labels": [9, 1, 2]}
@@ -234,7 +236,7 @@ def test_confusion_counts_what_is_called_what_with_the_bias_moved(page, logits, 
     labels = [4, 0, 4]
     inputs = {"logits": logits, "labels": labels, "classes": [3, 4]}
     drawn = recipe(page, "confusion", inputs, bias=bias, labels=list("0123456789"))
-    called = omitted.shifted(logits, [3, 4], bias).argmax(1)
+    called = class_bias.shifted(logits, [3, 4], bias).argmax(1)
     wanted = torch.zeros(N, N, dtype=torch.float64)
     for label, call in zip(labels, called.tolist(), strict=True):
         wanted[label, call] += 1

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import hmm, machine
-from . import files, voices
+from .. import machine
+from . import files, hmm, voices
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LENGTHS = (*(3 * sounds for sounds in (4, 3, 2, 3, 2, 3, 4, 5, 2, 3)), 1)  # states of each word; the last is silence

@@ -3,6 +3,8 @@
 What it costs is in `cost`: parameters, bytes, multiply-adds, milliseconds, memory.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,10 +36,17 @@ __all__ = [
 ]
 
 
-def logits(model: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
-    """(n, classes) logits of `model` for x, in eval mode and without gradients; the model's own modes are put back."""
+def logits(model: nn.Module, x: Tensor | Mapping[str, Tensor], batch_size: int = 1000) -> Tensor:
+    """Return the logits (n, classes) of `model` for x, in eval mode and without gradients.
+
+    x: all inputs, or a mapping of them by name, such as a tokenizer of transformers returns. batch_size: how many are
+    asked at once. The modes of the model's modules are put back; what it returns is unwrapped, see `models.logits`.
+    """
     with models.evaluating(model), machine.threads():
-        return torch.cat([model(part) for part in x.split(batch_size)])
+        if isinstance(x, Mapping):
+            names, parts = list(x), zip(*(part.split(batch_size) for part in x.values()), strict=True)
+            return torch.cat([models.logits(model, dict(zip(names, part, strict=True))) for part in parts])
+        return torch.cat([models.logits(model, part) for part in x.split(batch_size)])
 
 
 def errors(predicted_logits: Tensor, y: Tensor) -> int:

@@ -62,8 +62,8 @@ def untrained(settings: dict) -> nn.Module:
 def learn(teacher: nn.Module, dataset: data.Dataset, settings: dict, checkpoint: Path | None = None) -> dict:
     """Train `teacher` by a recipe, in place; returns its measures."""
 
-    def objective(x, y):
-        return {"ce": F.cross_entropy(teacher(data.jitter(x, settings["pixels"])), y)}
+    def objective(model, x, y):
+        return {"ce": F.cross_entropy(model(data.jitter(x, settings["pixels"])), y)}
 
     with machine.autocast():
         train.fit(

@@ -68,7 +68,7 @@ def learn(net: nn.Module, task: text.Task, settings: dict, checkpoint: Path | No
         train.fit(
             net,
             (task.x_train, task.y_train),
-            train.labels(net),
+            train.labels(),
             epochs=settings["epochs"],
             lr=settings["lr"],
             batch_size=settings["batch_size"],

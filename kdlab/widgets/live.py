@@ -13,8 +13,9 @@ import torch
 import traitlets as t
 from torch import Tensor
 
-from kdlab import disk, metrics, play, store
-from kdlab.knobs import Knob, Run, fingerprint, follow
+from kdlab import disk, metrics, store
+from kdlab.live import player
+from kdlab.live.knobs import Knob, Run, fingerprint, follow
 
 from .panels import WIDE
 from .pieces import JS, Bars, Curves, Digit, Matrix
@@ -36,7 +37,7 @@ class Live(w.VBox):
 
     test: (x, y), the cases on which students are measured while they train; a thousand or two are plenty.
     teacher: its logits of the test cases, (n, classes). alone: [(step, errors)] of a student to compare with, as
-    `knobs.course` returns them. shown: numbers of the test cases whose soft targets are drawn.
+    `live.learning_curve` returns them. shown: numbers of the test cases whose soft targets are drawn.
     texts: what those say, one for each of `shown`, where the cases are texts.
     A knob called bias, one value a class, is added to the student's logits wherever they are looked at here.
 
@@ -66,7 +67,7 @@ class Live(w.VBox):
         self._counts: dict[str, int] = {}  # each run's last errors
         self._verdicts: dict[Run, str] = {}  # of followed logs
         self._said, self._rate, self._drawn_at = "", 0.0, time.perf_counter()
-        self.player = play.Player(self._step, self._draw, self._note)
+        self.player = player.Player(self._step, self._draw, self._note)
         self._make_controls(run.knobs.knobs)
         self._make_pictures(alone)
         super().__init__(self._rows(), layout=w.Layout(max_width="1120px", grid_gap="8px", **FREE))
@@ -215,7 +216,7 @@ class Live(w.VBox):
         """Begin the active run again, its knobs where they began."""
         with self.player.between_steps():
             name = self.active.value
-            self.runs[name] = self.runs[name].anew()
+            self.runs[name] = self.runs[name].restart()
             self._terms.pop(name, None)
             self.player.forget()
             for curves in (self.errors, self.losses):
@@ -294,7 +295,7 @@ class Live(w.VBox):
 
     def _heard(self, _, content: dict, __) -> None:  # in any thread
         if content.get("kind") == "gone":
-            self.player.seen = time.monotonic() - play.UNSEEN + 10  # a page that is only reloaded says "here" again
+            self.player.seen = time.monotonic() - player.UNSEEN + 10  # a page that is only reloaded says "here" again
         else:
             self.player.seen = time.monotonic()
 
@@ -409,7 +410,7 @@ class Live(w.VBox):
         )
         speed = f" · {self._rate:,.0f} {'texts' if self.texts else 'images'}/s" if state == "playing" else ""
         self._said = note or ("" if state == "playing" else self._said)
-        self.pulse.problem = play.told(self.player.error) if self.player.error else ""
+        self.pulse.problem = player.describe_error(self.player.error) if self.player.error else ""
         words = f"<b>{html.escape(state)}</b> · step {run.number:,} · {wanted}{speed}"
         if self.pulse.problem:
             words += f"<pre style='color: #d55e00; white-space: pre-wrap'>{html.escape(self.pulse.problem)}</pre>"

@@ -10,7 +10,7 @@ import ipywidgets as w
 import torch
 
 from kdlab import metrics
-from kdlab import omitted as of
+from kdlab.metrics import class_bias as of
 
 from .pieces import Bars, Curves, Digit, Matrix, Piece, array
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab import losses, many, metrics, models, train
+from kdlab import losses, metrics, models, train
+from kdlab.train import batched
 
 rng = torch.Generator().manual_seed(5)
 X = torch.rand(150, 1, 6, 6, generator=rng).double()
@@ -21,7 +22,7 @@ def net(seed=0, build=models.mlp, **kwargs):
 
 def alone(seed, T=4.0, alpha=0.9, lr=1e-3, order=0, build=models.mlp, **settings):
     student = net(seed, build)
-    train.fit(student, DATA, train.distilling(student, T=T, alpha=alpha), lr=lr, seed=order, **HOW, **settings)
+    train.fit(student, DATA, train.distilling(T=T, alpha=alpha), lr=lr, seed=order, **HOW, **settings)
     return student
 
 
@@ -39,7 +40,7 @@ def sgd(parameters, lr):
 def test_each_ends_as_it_would_alone(order, optimizer):
     own = {"T": [1.0, 2.0, 5.0, 20.0], "alpha": [1.0, 0.9, 0.5, 0.0], "lr": [1e-2, 3e-3, 1e-2, 5e-3]}
     members = [net(i) for i in range(4)]
-    assert many.fit(members, DATA, **own, seed=order, optimizer=optimizer, **HOW) is members
+    assert batched.fit(members, DATA, **own, seed=order, optimizer=optimizer, **HOW) is members
     for i, member in enumerate(members):
         mine = {name: values[i] for name, values in own.items()}
         order_i = order if isinstance(order, int) else order[i]
@@ -50,19 +51,19 @@ def test_each_ends_as_it_would_alone(order, optimizer):
 def test_other_shapes_than_layers_in_a_row_train_at_once_too():
     """Convolutions, and batch norm with its averages."""
     members = [net(i, models.convnet, channels=(3, 4)) for i in range(3)]
-    many.fit(members, DATA, T=[1.0, 4.0, 9.0], **HOW)
+    batched.fit(members, DATA, T=[1.0, 4.0, 9.0], **HOW)
     for i, T in enumerate((1.0, 4.0, 9.0)):
         student = net(i, models.convnet, channels=(3, 4))
-        train.fit(student, DATA, train.distilling(student, T=T), lr=1e-3, **HOW)
+        train.fit(student, DATA, train.distilling(T=T), lr=1e-3, **HOW)
         same(members[i], student)
 
 
 def test_left_out_classes_teach_nothing():
     """A member's gradient is that of the mean over the cases it may see, by hand."""
     members = [net(i) for i in range(3)]
-    stacked = many.Many(members)
+    stacked = batched.Many(members)
     without = [(), (3,), (0, 1)]
-    terms = many.distilling(stacked, T=3.0, alpha=0.7, without=without)(*DATA)
+    terms = batched.distilling(T=3.0, alpha=0.7, without=without)(stacked, *DATA)
     by_hand = 0.0
     for member, left_out in zip(members, without, strict=True):
         seen = torch.tensor([int(y) not in left_out for y in Y])
@@ -71,21 +72,21 @@ def test_left_out_classes_teach_nothing():
 
 
 def test_a_batch_without_a_case_that_counts_is_no_lesson():
-    stacked = many.Many([net(0)])
-    terms = many.distilling(stacked, without=[(0, 1, 2, 3, 4)])(*DATA)
+    stacked = batched.Many([net(0)])
+    terms = batched.distilling(without=[(0, 1, 2, 3, 4)])(stacked, *DATA)
     assert sum(terms.values()).item() == 0.0
 
 
 def test_weights_stay_within_their_constraint():
     members = [net(i, max_norm=0.1) for i in range(2)]
-    many.fit(members, DATA, lr=1e-2, **HOW)
+    batched.fit(members, DATA, lr=1e-2, **HOW)
     for member in members:
         assert max(layer.weight.norm(dim=1).max().item() for layer in models.constrained(member)) <= 0.1 + 1e-6
 
 
 def test_each_member_draws_its_own_dropout():
     torch.manual_seed(0)
-    stacked = many.Many([net(0, dropout=(0.0, 0.5))] * 2)
+    stacked = batched.Many([net(0, dropout=(0.0, 0.5))] * 2)
     assert not torch.equal(*stacked.train()(X))
     assert torch.equal(*stacked.eval()(X))
 
@@ -94,8 +95,8 @@ def test_each_member_draws_its_own_dropout():
 def test_in_two_processes_it_is_the_same():
     here, there = ([net(i) for i in range(5)] for _ in range(2))
     own = {"T": [1.0, 2.0, 4.0, 8.0, 16.0], **HOW}
-    many.fit(here, DATA, **own)
-    many.fit(there, DATA, **own, n_jobs=2)
+    batched.fit(here, DATA, **own)
+    batched.fit(there, DATA, **own, n_jobs=2)
     for a, b in zip(here, there, strict=True):
         same(a, b)
 
@@ -103,14 +104,14 @@ def test_in_two_processes_it_is_the_same():
 def test_one_that_diverges_is_named_and_the_others_learn():
     members = [net(i) for i in range(3)]
     with pytest.raises(FloatingPointError, match=r"members \[1\] of 3 diverged"):
-        many.fit(members, DATA, lr=[1e-2, 1e200, 1e-2], optimizer=sgd, epochs=20)
+        batched.fit(members, DATA, lr=[1e-2, 1e200, 1e-2], optimizer=sgd, epochs=20)
     same(members[0], alone_for(20, 0))
     assert metrics.logits(members[2], X).isfinite().all()
 
 
 def alone_for(epochs, seed):
     student = net(seed)
-    train.fit(student, DATA, train.distilling(student), lr=1e-2, epochs=epochs, optimizer=sgd)
+    train.fit(student, DATA, train.distilling(), lr=1e-2, epochs=epochs, optimizer=sgd)
     return student
 
 
@@ -128,4 +129,4 @@ def alone_for(epochs, seed):
 )
 def test_what_cannot_be_trained_at_once_is_said(members, settings, said):
     with pytest.raises(ValueError, match=said):
-        many.fit(members, DATA, **HOW, **settings)
+        batched.fit(members, DATA, **HOW, **settings)

@@ -14,10 +14,13 @@ from torch.nn.parameter import is_lazy
 from kdlab import disk
 
 
-def take_up(training: Any, checkpoint: Path) -> list[dict[str, float]]:
-    """Put a `train.Training` where its checkpoint left it, if there is one; return the history until then."""
+def take_up(training: Any, checkpoint: Path) -> tuple[list[dict[str, float]], list[dict[str, Tensor]]]:
+    """Put a `train.Training` where its checkpoint left it, if there is one.
+
+    Returns its history, and the terms of the steps that it took in the epoch that had begun.
+    """
     if not checkpoint.exists():
-        return []
+        return [], []
     blob = checkpoint.read_bytes()
     if blob and not blob.startswith(b"PK"):  # of the zip archives that torch writes
         raise ValueError(f"{checkpoint} is another file, no checkpoint, and stays as it is; name a path of its own")
@@ -31,10 +34,10 @@ def take_up(training: Any, checkpoint: Path) -> list[dict[str, float]]:
         warnings.warn(
             f"{checkpoint} is damaged ({error}) and kept as {aside.name}; the training begins anew", stacklevel=3
         )
-        return []
+        return [], []
     try:
         kept = torch.load(io.BytesIO(blob), weights_only=True, map_location="cpu")
-        state, history = kept["state"], kept["history"]
+        state, history, rows = kept["state"], kept["history"], kept["rows"]
     except Exception as error:  # pickle and torch each have their own
         raise ValueError(
             f"{checkpoint} is whole, but no checkpoint of train.fit ({type(error).__name__}); it stays as "
@@ -44,7 +47,7 @@ def take_up(training: Any, checkpoint: Path) -> list[dict[str, float]]:
         training.resume(state)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from None
-    return history
+    return history, rows
 
 
 def keep(checkpoint: Path, kept: dict) -> None:

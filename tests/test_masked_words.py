@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdlab import compress, pretrain, text, train
+from kdlab import compress, text, train
 from kdlab.text import CLS, MASK, PAD, SEP
+from kdlab.train import masked_words
 
 
 def small(**settings):
@@ -27,17 +28,17 @@ def texts(n: int = 200, longest: int = 12, seed: int = 0) -> torch.Tensor:
 
 def test_the_vocabulary_is_what_occurs_often_enough_and_no_token_of_berts_own():
     x = torch.tensor([[CLS, 2000, 1500, SEP, PAD], [CLS, 2000, 100, MASK, SEP]])
-    assert pretrain.vocabulary(x).tolist() == [1500, 2000]
-    assert pretrain.vocabulary(x, least=2).tolist() == [2000]
+    assert masked_words.vocabulary(x).tolist() == [1500, 2000]
+    assert masked_words.vocabulary(x, least=2).tolist() == [2000]
     with pytest.raises(ValueError, match="no word occurs 3 times"):
-        pretrain.vocabulary(x, least=3)
+        masked_words.vocabulary(x, least=3)
 
 
 def test_the_shares_are_berts():
     """15 % are asked for; of these 80 % are masks, 10 % other words (one in 50 the same by chance), 10 % unchanged."""
     x = texts(40_000)
-    inputs, targets = pretrain.masked(x, pretrain.vocabulary(x), generator=torch.Generator().manual_seed(1))
-    asked = targets != pretrain.NOT_ASKED
+    inputs, targets = masked_words.masked(x, masked_words.vocabulary(x), generator=torch.Generator().manual_seed(1))
+    asked = targets != masked_words.NOT_ASKED
     n = int(asked.sum())
     assert n / int((x >= 1000).sum()) == pytest.approx(0.15, abs=0.003)
     hidden, same = inputs[asked] == MASK, inputs[asked] == x[asked]
@@ -48,16 +49,16 @@ def test_the_shares_are_berts():
 
 def test_berts_own_tokens_and_words_outside_the_vocabulary_are_never_asked_for():
     x = texts()
-    inputs, targets = pretrain.masked(x, torch.arange(1000, 1010), share=0.9)
-    assert set(targets.unique().tolist()) == {pretrain.NOT_ASKED, *range(1000, 1010)}
+    inputs, targets = masked_words.masked(x, torch.arange(1000, 1010), share=0.9)
+    assert set(targets.unique().tolist()) == {masked_words.NOT_ASKED, *range(1000, 1010)}
     own = (x == CLS) | (x == SEP) | (x == PAD) | (x >= 1010)
     assert torch.equal(inputs[own], x[own])
 
 
 def test_the_same_generator_hides_the_same_words_and_the_texts_stay_as_they_are():
     x = texts()
-    before, words = x.clone(), pretrain.vocabulary(x)
-    a, b, c = (pretrain.masked(x, words, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    before, words = x.clone(), masked_words.vocabulary(x)
+    a, b, c = (masked_words.masked(x, words, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) and not torch.equal(a[1], c[1])
     assert torch.equal(x, before)
 
@@ -65,7 +66,7 @@ def test_the_same_generator_hides_the_same_words_and_the_texts_stay_as_they_are(
 @pytest.mark.parametrize("share", [0, 1, 15])
 def test_a_share_in_per_cent_is_refused(share):
     with pytest.raises(ValueError, match=r"BERT's is 0\.15"):
-        pretrain.masked(texts(), torch.tensor([1000]), share=share)
+        masked_words.masked(texts(), torch.tensor([1000]), share=share)
 
 
 @pytest.mark.parametrize("group", [None, 7])
@@ -75,8 +76,8 @@ def test_the_loss_is_transformers_masked_language_model_s(group):
 
     x, net = texts(20), small(vocab_size=1050)
     net.group = group
-    learner = pretrain.MaskedWords(net, x)
-    inputs, targets = pretrain.masked(x, learner.words, generator=torch.Generator().manual_seed(1))
+    learner = masked_words.MaskedWords(net, x)
+    inputs, targets = masked_words.masked(x, learner.words, generator=torch.Generator().manual_seed(1))
     theirs = transformers.BertForMaskedLM(net.model.config).eval()
     theirs.bert.load_state_dict(net.model.bert.state_dict(), strict=False)
     output = theirs.cls.predictions
@@ -85,12 +86,12 @@ def test_the_loss_is_transformers_masked_language_model_s(group):
     with torch.no_grad():
         output.decoder.bias.fill_(-torch.inf)[learner.words] = learner.bias
         wanted = theirs(input_ids=inputs, attention_mask=(x != PAD).long(), labels=targets).loss
-        torch.testing.assert_close(pretrain.loss(learner, inputs, targets), wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(masked_words.loss(learner, inputs, targets), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_it_begins_by_guessing_each_word_as_often_as_it_occurs():
     x = texts()
-    learner = pretrain.MaskedWords(small(), x)
+    learner = masked_words.MaskedWords(small(), x)
     torch.nn.init.zeros_(learner.head[2].weight)
     p = learner(x, x == 1003).softmax(dim=1)
     assert torch.allclose(p[0], torch.bincount(x[x >= 1000] - 1000) / (x >= 1000).sum(), atol=1e-6)
@@ -98,26 +99,26 @@ def test_it_begins_by_guessing_each_word_as_often_as_it_occurs():
 
 def test_places_that_are_not_asked_for_do_not_count():
     x = texts(20)
-    learner = pretrain.MaskedWords(small(), x)
-    inputs, targets = pretrain.masked(x, learner.words, share=0.5, generator=torch.Generator().manual_seed(1))
+    learner = masked_words.MaskedWords(small(), x)
+    inputs, targets = masked_words.masked(x, learner.words, share=0.5, generator=torch.Generator().manual_seed(1))
     fewer = targets.clone()
-    fewer[10:] = pretrain.NOT_ASKED
+    fewer[10:] = masked_words.NOT_ASKED
     with torch.no_grad():
         torch.testing.assert_close(
-            pretrain.loss(learner, inputs, fewer),
-            pretrain.loss(learner, inputs[:10], targets[:10]),
+            masked_words.loss(learner, inputs, fewer),
+            masked_words.loss(learner, inputs[:10], targets[:10]),
             rtol=1e-4,
             atol=1e-5,
         )
-        assert pretrain.loss(learner, x, torch.full_like(x, pretrain.NOT_ASKED)) == 0
+        assert masked_words.loss(learner, x, torch.full_like(x, masked_words.NOT_ASKED)) == 0
 
 
 def test_the_word_vectors_learn_from_both_of_their_uses():
     """A word that is asked for and stands nowhere in the inputs has a gradient, from the output layer."""
     x = texts()
-    learner = pretrain.MaskedWords(small(), x)
-    inputs, targets = torch.where(x == 1003, MASK, x), torch.where(x == 1003, x, pretrain.NOT_ASKED)
-    pretrain.loss(learner, inputs, targets).backward()
+    learner = masked_words.MaskedWords(small(), x)
+    inputs, targets = torch.where(x == 1003, MASK, x), torch.where(x == 1003, x, masked_words.NOT_ASKED)
+    masked_words.loss(learner, inputs, targets).backward()
     gradient = learner.net.model.get_input_embeddings().weight.grad.abs().sum(dim=1)
     assert gradient[1003] > 0 and gradient[MASK] > 0 and gradient[999] == 0
 
@@ -126,11 +127,11 @@ def test_a_net_learns_what_word_follows_another_and_keeps_it_without_the_learner
     x = torch.randint(1000, 1020, (256, 8), generator=torch.Generator().manual_seed(0))
     x[:, 1::2] = x[:, ::2] + 20  # each second word is told by the one before it, and the other way round
     net = small(initializer_range=0.2, vocab_size=1050)
-    learner, before = pretrain.MaskedWords(net, x), copy.deepcopy(net.state_dict())
-    inputs, targets = pretrain.masked(x, learner.words, generator=torch.Generator().manual_seed(1))
-    begun = pretrain.loss(learner, inputs, targets).item()
-    train.fit(learner, (x,), pretrain.guessing(learner), epochs=60, lr=1e-2, batch_size=64)
-    assert pretrain.loss(learner, inputs, targets).item() < 0.6 * begun
+    learner, before = masked_words.MaskedWords(net, x), copy.deepcopy(net.state_dict())
+    inputs, targets = masked_words.masked(x, learner.words, generator=torch.Generator().manual_seed(1))
+    begun = masked_words.loss(learner, inputs, targets).item()
+    train.fit(learner, (x,), masked_words.guessing(), epochs=60, lr=1e-2, batch_size=64)
+    assert masked_words.loss(learner, inputs, targets).item() < 0.6 * begun
     after = net.state_dict()
     assert not torch.equal(*(state["model.bert.embeddings.word_embeddings.weight"] for state in (before, after)))
     assert torch.equal(*(state["model.classifier.weight"] for state in (before, after)))
@@ -138,17 +139,17 @@ def test_a_net_learns_what_word_follows_another_and_keeps_it_without_the_learner
 
 def test_a_compressed_net_takes_the_place_of_the_whole():
     x = texts()
-    learner = pretrain.MaskedWords(small(), x)
+    learner = masked_words.MaskedWords(small(), x)
     for net in (compress.layers(learner.net, keep=[0]), compress.factorised(learner.net, 4, "*word_embeddings")):
         other = learner.around(net)
-        (row,) = train.fit(other, (x,), pretrain.guessing(other), epochs=1, lr=1e-3)
+        (row,) = train.fit(other, (x,), masked_words.guessing(), epochs=1, lr=1e-3)
         assert row["words"] > 0 and other.net is net
         assert torch.equal(other.words, learner.words) and not torch.equal(other.bias, learner.bias)
 
 
 def test_the_net_is_masked_and_guesses_alike_in_a_batch_and_alone():
     x = texts(9)
-    learner = pretrain.MaskedWords(small(), x)
+    learner = masked_words.MaskedWords(small(), x)
     where = (torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.4) & (x != PAD)
     learner.net.group = 4
     with torch.no_grad():

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from kdlab.place import PACKAGE
+
 UNSEEN = 90.0  # seconds; a browser lets a hidden page's timers run once a minute
 
 
@@ -164,7 +166,7 @@ def _pause_what_plays(*_) -> None:
         Player.playing_now.pause()
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error in two lines: what it says, and the line of the user's own code that it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _library(frame.filename)]
@@ -175,4 +177,4 @@ def told(error: BaseException) -> str:
 def _library(filename: str) -> bool:
     path = Path(filename)
     inside = {"site-packages", "lib"} & set(path.parts)
-    return filename.startswith("<frozen") or bool(inside) or Path(__file__).parent in path.parents
+    return filename.startswith("<frozen") or bool(inside) or PACKAGE in path.parents

@@ -1,7 +1,7 @@
 """The values a person may turn while the loop runs, the log of their turning, and its replay.
 
 knobs = Knobs(T=4.0, alpha=0.9, lr=1e-3)
-run = Run(build, data, lambda student, knobs: distilling(student, teacher, knobs), knobs)
+run = Run(build, data, lambda knobs: train.distilling(T=knobs.T, alpha=knobs.alpha), knobs)
 next(run); knobs.turn(T=8.0); next(run)  # the second step uses T = 8
 
 again = replay(run.log(), run)           # the same turns at the same steps: the same weights
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdlab import losses, machine, train
+from kdlab import machine, train
 from kdlab.train import Objective, Step
 
 Value = float | list[float]
@@ -83,6 +83,10 @@ class Knobs:
         """Call watcher({name: value}) after each turn, in the thread that turned."""
         self._watchers.append(watcher)
 
+    def used(self) -> dict[str, Value]:
+        """Return the values that the step at hand uses."""
+        return {name: _own(value) for name, value in self._used.items()}
+
     def wanted(self) -> dict[str, Value]:
         """The values that the next step will use."""
         with self._lock:
@@ -99,7 +103,7 @@ class Knobs:
         self._used = wanted
         return wanted
 
-    def stand_as(self, other: "Knobs") -> None:
+    def copy_from(self, other: "Knobs") -> None:
         """Stand where `other` stands, with the turns that led there."""
         with self._lock:
             self._wanted, self._used = other.wanted(), dict(other._used)
@@ -148,21 +152,12 @@ def _within(name: str, knob: Knob, value: Any) -> Value:
     return [float(v) for v in numbers] if isinstance(value, list) else float(value)
 
 
-def distilling(student: nn.Module, teacher: nn.Module | None, knobs: Knobs) -> Objective:
-    """As `train.distilling`, with T and alpha as the knobs stand. With teacher None, data are (x, y, t)."""
-    ask = None if teacher is None else train.frozen(teacher)
-
-    def objective(x: Tensor, y: Tensor, t: Tensor | None = None) -> dict[str, Tensor]:
-        return losses.two_terms(student(x), ask(x) if t is None else t, y, knobs.T, knobs.alpha)
-
-    return objective
-
-
 class Run:
     """A training whose knobs may be turned: an iterator of steps, as `train.Training`, that can be forked and replayed.
 
-    build: makes the untrained student, the same at every call. objective: maps a student and the knobs to the
-    objective of `train.Training`. A knob called lr is the learning rate, without any schedule.
+    build: makes the untrained student, the same at every call. objective: maps the knobs to an objective, such as
+    lambda knobs: train.distilling(T=knobs.T); called again when a knob was turned. A knob called lr is the
+    learning rate, without any schedule.
     settings: epochs, batch_size, seed, optimizer, as for `train.Training`.
     """
 
@@ -170,7 +165,7 @@ class Run:
         self,
         build: Callable[[], nn.Module],
         data: train.Data,
-        objective: Callable[[nn.Module, Knobs], Objective],
+        objective: Callable[[Knobs], Objective],
         knobs: Knobs,
         *,
         epochs: int = 100_000,
@@ -182,11 +177,17 @@ class Run:
         self.knobs = knobs
         self.script: list[dict[str, Any]] = []  # turns to come by themselves, of a log that is followed
         self.student = build()
+        self._made, self._made_for = None, None  # the objective, and the knobs' values that it was made for
         self.training = train.Training(
-            self.student, data, objective(self.student, knobs), epochs=epochs, lr=1.0, schedule=self._rate, **settings
+            self.student, data, self._objective, epochs=epochs, lr=1.0, schedule=self._rate, **settings
         )
         self.until = len(self.training)  # a log that is followed ends sooner,
         self.promised = ""  # and says with which weights
+
+    def _objective(self, model: nn.Module, *batch: Tensor) -> dict[str, Tensor]:
+        if self._made_for != (values := self.knobs.used()):
+            self._made, self._made_for = self.recipe["objective"](self.knobs), values
+        return self._made(model, *batch)
 
     def _rate(self, progress: float) -> float:
         return self.knobs.lr
@@ -210,14 +211,14 @@ class Run:
         """The next n steps, or as many as are left."""
         return itertools.islice(self, n)
 
-    def anew(self) -> "Run":
+    def restart(self) -> "Run":
         """The same run from its beginning, with the knobs where they stood at its beginning."""
         return self._like(self.knobs.start)
 
     def fork(self, **turned: Value) -> "Run":
         """Another run that goes on from here, its knobs turned; both go on by themselves. The log has all its turns."""
         other = self._like(self.knobs.start)
-        other.knobs.stand_as(self.knobs)
+        other.knobs.copy_from(self.knobs)
         other.training.resume(self.training.state())
         other.script = copy.deepcopy(self.script)
         other.knobs.turn(**turned)
@@ -297,7 +298,7 @@ def replay(log: dict[str, Any], run: Run) -> Run:
     return again
 
 
-def course(run: Run, measure: Callable[[nn.Module], float], steps: int, every: int) -> list[tuple[int, float]]:
+def learning_curve(run: Run, measure: Callable[[nn.Module], float], steps: int, every: int) -> list[tuple[int, float]]:
     """Take `steps` steps; returns (steps taken, measure(student)) before the first and after each `every` of them."""
     points = [(run.number, measure(run.student))]
     for step in run.steps(steps):

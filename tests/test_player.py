@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from kdlab import play
-from kdlab.play import Player
+from kdlab.live import player as module
+from kdlab.live.player import Player
 
 HANGS = 120.0  # seconds that nothing here takes, on the busiest machine
 
@@ -349,7 +349,7 @@ def test_an_error_in_a_step_is_kept_shown_and_told_with_the_users_own_line(users
         player.play()
         await until(lambda: player.state != "playing" and not workers())
         assert player.state == "error" and isinstance(player.error, ZeroDivisionError)
-        assert play.told(player.error) == (
+        assert module.describe_error(player.error) == (
             "ZeroDivisionError: division by zero\nline 3: return 1 / 0  # the user's own line"
         )
         assert steps.taken == 3 and steps.drawn[-1] == (None, threading.main_thread())
@@ -390,17 +390,17 @@ def test_an_error_in_noting_or_drawing_stops_it_too(where):
 
 
 def test_told_names_the_users_call_and_not_the_library_inside_it():
-    assert play.told(ValueError("never raised")) == "ValueError: never raised"
+    assert module.describe_error(ValueError("never raised")) == "ValueError: never raised"
     with pytest.raises(ValueError) as caught:
         json.loads("{")
-    said = play.told(caught.value)
+    said = module.describe_error(caught.value)
     assert said.startswith("JSONDecodeError: ") and said.endswith('json.loads("{")')
 
 
 def test_told_names_the_users_call_and_not_the_frozen_library_inside_it():
     with pytest.raises(AttributeError) as caught:
         importlib.util.module_from_spec(None)
-    assert play.told(caught.value).endswith("importlib.util.module_from_spec(None)")
+    assert module.describe_error(caught.value).endswith("importlib.util.module_from_spec(None)")
 
 
 def test_a_page_not_seen_for_long_pauses_and_a_page_seen_does_not():
@@ -411,7 +411,7 @@ def test_a_page_not_seen_for_long_pauses_and_a_page_seen_does_not():
         player.seen = time.monotonic()
         await until(lambda: len(steps.drawn) > 3)
         assert player.state == "playing"
-        player.seen = time.monotonic() - play.UNSEEN - 1
+        player.seen = time.monotonic() - module.UNSEEN - 1
         await until(lambda: not workers())
         assert player.state == "paused: no page shows this any more"
         at = steps.taken

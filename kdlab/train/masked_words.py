@@ -1,8 +1,8 @@
 """Pre-training: a BERT learns words from their neighbours before it is told of any task.
 
 net = text.untrained(layers=2, width=128, initializer_range=0.09, attn_implementation="eager")
-learner = pretrain.MaskedWords(net, x)
-train.fit(learner, (x,), pretrain.guessing(learner), epochs=1, lr=2e-3)   # `net` has learned
+learner = masked_words.MaskedWords(net, x)
+train.fit(learner, (x,), masked_words.guessing(), epochs=1, lr=2e-3)   # `net` has learned
 classifier = text.classifier(net, n_classes=26)                           # for any task
 """
 
@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab import text, train
+from kdlab import text
 from kdlab.randomness import for_a_while
+
+from .objectives import Objective
 
 NOT_ASKED = -100  # the target of a place that does not count: what F.cross_entropy, too, leaves out
 
@@ -98,9 +100,13 @@ def loss(learner: MaskedWords, inputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(learner(inputs, where).float(), wanted, reduction="sum") / max(1, len(wanted))
 
 
-def guessing(learner: MaskedWords, share: float = 0.15) -> train.Objective:
-    """An objective for data (x,): `loss`, with other words hidden each time that a text is read."""
-    return lambda x: {"words": loss(learner, *masked(x, learner.words, share))}
+def guessing(share: float = 0.15) -> Objective:
+    """Return the objective of a `MaskedWords` for data (x,): `loss`, with other words hidden at every step."""
+
+    def objective(learner: MaskedWords, x: Tensor) -> dict[str, Tensor]:
+        return {"words": loss(learner, *masked(x, learner.words, share))}
+
+    return objective
 
 
 def _counts(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Many small students of one shape at once: one batched product where each alone would leave the processor idle.
 
     students = [models.mlp((30, 30), seed=s) for s in range(16)]
-    many.fit(students, (x, y, t), T=[1, 2, 4, 8] * 4, epochs=5, lr=1e-2)   # t: the teacher's logits
+    batched.fit(students, (x, y, t), T=[1, 2, 4, 8] * 4, epochs=5, lr=1e-2)   # t: the teacher's logits
 
 Each ends as `train.fit` would have left it alone, to rounding. They may differ in their start, T, alpha, learning
 rate, order of the minibatches, and in the classes that they never see.
@@ -16,7 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from kdlab import losses, models, parallel, train
+from kdlab import losses, models, parallel
+
+from .loop import Training, adam
+from .minibatches import Data
+from .objectives import Objective
 
 Each = float | Sequence[float]  # one number for all members, or one for each
 
@@ -77,24 +81,23 @@ class Many(nn.Module):
             member.eval()
 
 
-def distilling(
-    many: Many, *, T: Each = 4.0, alpha: Each = 0.9, without: Sequence[Sequence[int]] | None = None
-) -> train.Objective:
-    """The sum over the members of `losses.two_terms`, for data (x, y, t), each member at its own T and alpha.
+def distilling(*, T: Each = 4.0, alpha: Each = 0.9, without: Sequence[Sequence[int]] | None = None) -> Objective:
+    """Return the objective of a `Many`: the sum over its members of `losses.two_terms`, for data (x, y, t).
 
-    without: for each member the classes whose cases do not count for it; its mean is over the other cases.
+    T, alpha: one for all, or one for each member. without: for each member the classes whose cases do not count for
+    it; its mean is over the other cases.
     """
-    T, alpha = (_each(value, many.n) for value in (T, alpha))
-    for one_T, one_alpha in zip(T.tolist(), alpha.tolist(), strict=True):
-        losses.temperature(one_T), losses.share(one_alpha)
-    if without is not None and len(without) != many.n:
-        raise ValueError(f"{many.n} members want {many.n} lists of classes, got {len(without)}")
+    for one_T in torch.as_tensor(T).flatten().tolist():
+        losses.temperature(one_T)
+    for one_alpha in torch.as_tensor(alpha).flatten().tolist():
+        losses.share(one_alpha)
 
-    def objective(x: Tensor, y: Tensor, t: Tensor) -> dict[str, Tensor]:
+    def objective(many: Many, x: Tensor, y: Tensor, t: Tensor) -> dict[str, Tensor]:
         s = many(x) if y.dim() == 1 else many.each(x)  # (members, batch, classes)
+        Ts, alphas = _each(T, many.n), _each(alpha, many.n).to(s)
         y, t = y.expand(s.shape[:2]), t.expand_as(s)
         counts = _counting(y, without)
-        terms = {"ce": (1 - alpha.to(s), _label(s, y)), "kd": (alpha.to(s), _soft_targets(s, t, T))}
+        terms = {"ce": (1 - alphas, _label(s, y)), "kd": (alphas, _soft_targets(s, t, Ts))}
         return {
             name: (weight * (each * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1)).sum()
             for name, (weight, each) in terms.items()
@@ -120,6 +123,8 @@ def _counting(y: Tensor, without: Sequence[Sequence[int]] | None) -> Tensor:
     """(members, batch): 1 where a case counts for a member, 0 where its class was left out."""
     if without is None:
         return torch.ones_like(y, dtype=torch.float32)
+    if len(without) != len(y):
+        raise ValueError(f"{len(y)} members want {len(y)} lists of classes, got {len(without)}")
     return torch.stack(
         [
             ~torch.isin(labels, torch.tensor([*left_out], device=y.device, dtype=y.dtype))
@@ -130,7 +135,7 @@ def _counting(y: Tensor, without: Sequence[Sequence[int]] | None) -> Tensor:
 
 def fit(
     members: Sequence[nn.Module],
-    data: train.Data,
+    data: Data,
     *,
     T: Each = 4.0,
     alpha: Each = 0.9,
@@ -173,14 +178,12 @@ def fit(
     return members
 
 
-def _fit(members: Sequence[nn.Module], data: train.Data, own: dict[str, Any], settings: dict) -> list[dict]:
+def _fit(members: Sequence[nn.Module], data: Data, own: dict[str, Any], settings: dict) -> list[dict]:
     many = Many(members)
     rates = _each(own["lr"], many.n)
-    optimizer = _own_rates(settings.get("optimizer", train.adam), rates)
+    optimizer = _own_rates(settings.get("optimizer", adam), rates)
     settings = settings | {"lr": float(rates.max()), "optimizer": optimizer, "seed": _one_seed(own["seed"])}
-    for _ in train.Training(
-        many, data, distilling(many, T=own["T"], alpha=own["alpha"], without=own["without"]), **settings
-    ):
+    for _ in Training(many, data, distilling(T=own["T"], alpha=own["alpha"], without=own["without"]), **settings):
         pass
     many.give_back(members)
     return [member.state_dict() for member in members]

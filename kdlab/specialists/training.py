@@ -13,11 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kdlab import data, joint, losses, machine, metrics, train
+from kdlab import data, losses, machine, metrics, train
+
+from . import equation5
 
 IMAGES = 20_000  # asked at once, so that answers to many fit in memory
 
-Clusters = joint.Clusters
+Clusters = equation5.Clusters
 
 
 # ---- which classes
@@ -140,10 +142,10 @@ def learn(
     n_classes = n_classes or int(y.max()) + 1
     targets = relabelled(y, own, n_classes)
 
-    def dustbin(i: Tensor) -> dict[str, Tensor]:
+    def dustbin(net: nn.Module, i: Tensor) -> dict[str, Tensor]:
         return {"ce": losses.label(net(data.jitter(x[i], pixels)), targets[i])}
 
-    def full(i: Tensor) -> dict[str, Tensor]:
+    def full(net: nn.Module, i: Tensor) -> dict[str, Tensor]:
         images, inside = data.jitter(x[i], pixels), targets[i] < len(own)
         s, t, share = net(images), ask(images), inside.float().mean()
         terms = {"ce": 0 * s.sum(), "kd": 0 * s.sum()}
@@ -190,13 +192,13 @@ def answer(
 ) -> Tensor:
     """log q (images, classes) for the images x, from the nets themselves: the generalist, those it wakes, eq. 5.
 
-    settings: as for `joint.solve`.
+    settings: as for `equation5.solve`.
     """
     parts = []
     for images in x.split(IMAGES):
         g = metrics.logits(generalist, images)
         who = awake(g, clusters)
-        parts.append(joint.solve(g, ask(nets, images, who, dustbins), clusters, who, **settings).to(g))
+        parts.append(equation5.solve(g, ask(nets, images, who, dustbins), clusters, who, **settings).to(g))
     return torch.cat(parts)
 
 
