@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlab import data, machine, metrics, models, train
+from kdlab import data, losses, machine, metrics, models, train
 from kdlab.train import loop, minibatches
 
 
@@ -737,3 +737,192 @@ def test_bfloat16_learns_and_its_weights_stay_single():
     assert history[-1]["ce"] < history[0]["ce"] / 2
     assert not torch.equal(weights(student), before)
     assert all(p.dtype == torch.float32 for p in student.parameters())
+
+
+# ---- the objective gets the model, and it is asked who learns
+
+
+def test_an_objective_of_another_model_is_refused_and_nothing_changes():
+    student, other = net(), net(seed=1)
+    before = weights(student), weights(other)
+    with pytest.raises(ValueError, match="calls another model"):
+        train.fit(student, blobs(), lambda _, x, y: {"ce": F.cross_entropy(other(x), y)}, epochs=1, lr=0.1)
+    assert torch.equal(weights(student), before[0]) and torch.equal(weights(other), before[1])
+
+
+def test_a_temperature_that_the_optimizer_lacks_is_named_and_one_that_it_has_learns():
+    x, y = blobs()
+    t = metrics.logits(net(seed=7), x)
+
+    def objective(model, x, y, t):
+        return {"kd": losses.soft_targets(model(x), t, T=log_T.exp())}
+
+    log_T = torch.tensor(1.0, requires_grad=True)
+    with pytest.warns(UserWarning, match="1 tensors that require a gradient .* a tensor of shape"):
+        train.fit(net(), (x, y, t), objective, epochs=1, lr=0.1)
+    assert log_T.item() == 1.0
+    train.fit(net(), (x, y, t), objective, epochs=1, lr=0.1, optimizer=lambda w, lr: train.adam([*w, log_T], lr))
+    assert log_T.item() != 1.0
+
+
+def test_a_layer_that_is_unfrozen_in_mid_training_is_named():
+    model = net()
+    model[1].requires_grad_(False)
+    training = train.Training(model, blobs(), train.labels(), epochs=2, lr=0.1)
+    next(training)
+    model[1].requires_grad_(True)
+    with pytest.warns(UserWarning, match=r"do not learn: 1.weight, 1.bias"):
+        list(training)
+
+
+def test_a_batch_norm_that_would_meet_one_case_is_refused_before_the_first_step():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    x, y = blobs(65)
+    before = weights(model)
+    with pytest.raises(ValueError, match="65 cases in batches of 64 leave one case"):
+        train.fit(model, (x, y), train.labels(), epochs=1, lr=0.1, batch_size=64)
+    assert torch.equal(weights(model), before)
+    train.fit(model, (x, y), train.labels(), epochs=1, lr=0.1, batch_size=65)
+
+
+# ---- steps, validation, precision
+
+
+def test_steps_are_taken_whatever_the_epochs_come_to():
+    x, y = blobs(100)
+    by_steps, by_epochs = net(), net()
+    history = train.fit(by_steps, (x, y), train.labels(), steps=7, lr=0.01, batch_size=40)
+    assert [row["epoch"] for row in history] == [0, 1, 2], "three of 3, 3 and 1 minibatches"
+    train.fit(by_epochs, (x, y), train.labels(), epochs=3, lr=0.01, batch_size=40)
+    assert not same(by_steps, by_epochs)
+    train.fit(by_steps := net(), (x, y), train.labels(), steps=9, lr=0.01, batch_size=40)
+    assert same(by_steps, by_epochs)
+    for slip in ({}, {"steps": 3, "epochs": 1}):
+        with pytest.raises(ValueError, match="either epochs or steps"):
+            train.fit(net(), (x, y), train.labels(), lr=0.01, **slip)
+
+
+def test_validation_is_in_eval_mode_and_stands_in_the_epochs_row():
+    x, y = blobs()
+    student, modes = net(dropout=(0.1, 0.5)), []
+
+    def validate(model):
+        modes.append(model.training)
+        return {"errors": metrics.errors(metrics.logits(model, x), y)}
+
+    history = train.fit(student, (x, y), train.labels(), epochs=3, lr=0.01, validate=validate)
+    assert modes == [False] * 3
+    assert history[-1]["errors"] == metrics.errors(metrics.logits(student, x), y)
+    with pytest.raises(TypeError, match="names other than"):
+        train.fit(student, (x, y), train.labels(), epochs=1, lr=0.01, validate=lambda model: {"ce": 1.0})
+
+
+def test_precision_is_that_of_the_products_while_training():
+    seen = []
+
+    def objective(model, x, y):
+        s = model(x)
+        seen.append(s.dtype)
+        return {"ce": F.cross_entropy(s.float(), y)}
+
+    for precision in ("bfloat16", "float32", None):
+        train.fit(student := net(), blobs(), objective, steps=1, lr=0.1, precision=precision)
+        assert next(student.parameters()).dtype == torch.float32
+    assert seen == [torch.bfloat16, torch.float32, torch.float32]
+
+
+# ---- data that come as a Dataset or DataLoader
+
+
+class Cases(torch.utils.data.Dataset):
+    """Some blobs, one by one, with noise of the moment; it counts how often it was asked."""
+
+    def __init__(self, noise=0.0):
+        self.x, self.y = blobs(90)
+        self.noise = noise
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i] + self.noise * torch.randn(self.x[i].shape), int(self.y[i])
+
+
+def test_a_loader_in_order_teaches_as_a_loop_by_hand():
+    loader = torch.utils.data.DataLoader(Cases(), batch_size=40)
+    student, by_hand = net(), net()
+    train.fit(student, loader, train.labels(), epochs=2, lr=0.01, schedule=train.constant)
+    optimizer = train.adam(list(by_hand.parameters()), 0.01)
+    for _ in range(2):
+        for x, y in loader:
+            optimizer.zero_grad()
+            F.cross_entropy(by_hand(x), y).backward()
+            optimizer.step()
+    torch.testing.assert_close(weights(student), weights(by_hand))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shuffled_loader_with_noise_is_resumed_at_any_step(tmp_path, monkeypatch, workers):
+    def loader():
+        return torch.utils.data.DataLoader(Cases(noise=0.5), batch_size=20, shuffle=True, num_workers=workers)
+
+    whole, left = net(), net()
+    history = train.fit(whole, loader(), train.labels(), epochs=3, lr=0.01, seed=4)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1)
+    asked, path = [], tmp_path / "a.checkpoint"
+
+    def interrupting(model, x, y):
+        asked.append(1)
+        if len(asked) == 8:  # in the middle of the second epoch
+            raise KeyboardInterrupt
+        return train.labels()(model, x, y)
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(left, loader(), interrupting, epochs=3, lr=0.01, seed=4, checkpoint=path)
+    resumed = net(seed=9)
+    assert train.fit(resumed, loader(), train.labels(), epochs=3, lr=0.01, seed=4, checkpoint=path) == history
+    assert same(resumed, whole) and len(history) == 3
+    other = net()
+    train.fit(other, loader(), train.labels(), epochs=3, lr=0.01, seed=5)
+    assert not same(other, whole)
+
+
+def test_a_dataset_is_shuffled_and_its_teacher_asked_batch_by_batch():
+    student, teacher, seen = net(), net(seed=3), []
+    teacher.register_forward_hook(lambda *_: seen.append(1))
+    history = train.fit(student, Cases(), train.distilling(teacher, T=2.0), epochs=30, lr=0.02, batch_size=30)
+    assert len(seen) == 90 and history[-1]["kd"] < history[0]["kd"] / 3
+
+
+def test_batches_by_name_go_into_the_model_by_name():
+    class Named(torch.utils.data.Dataset):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, i):
+            return {"x": torch.full((4,), float(i)), "scale": torch.tensor(2.0), "labels": i % 3}
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(4, 3)
+
+        def forward(self, x, scale):
+            assert (scale == 2).all()
+            return (self.last(x * scale[:, None]),)  # in a tuple, as older models of transformers do
+
+    (row,) = train.fit(Scaled(), Named(), train.labels(), epochs=1, lr=0.01, batch_size=5)
+    assert row["ce"] > 0
+
+
+def test_a_stream_that_ends_too_soon_is_named():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(zip(*blobs(10), strict=True))
+
+    loader = torch.utils.data.DataLoader(Stream(), batch_size=5)
+    with pytest.raises(ValueError, match="by steps=, not epochs="):
+        train.fit(net(), loader, train.labels(), epochs=1, lr=0.01)
+    train.fit(net(), loader, train.labels(), steps=2, lr=0.01)
+    with pytest.raises(ValueError, match="ended after 2 batches"):
+        train.fit(net(), loader, train.labels(), steps=3, lr=0.01)
