@@ -15,7 +15,7 @@ def students(rounds: int, n: int = 16, units: int = 30, cases: int = 20_000) -> 
     """Return seconds for n students of one shape, each at its own T: one by one, at once, at once in two processes."""
     mnist = data.load("mnist", "cpu")
     x, y = mnist.x_train[:cases], mnist.y_train[:cases]
-    xyt = x, y, metrics.logits(teachers.mnist("cpu")[0], x)
+    xyt = x, y, metrics.logits(teachers.mnist("cpu"), x)
     settings = {"epochs": 1, "lr": 1e-3, "batch_size": 128}
     Ts = [1.0 + i for i in range(n)]
 

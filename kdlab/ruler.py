@@ -44,7 +44,7 @@ def measure(
     one, many = sample(task, 1), sample(task, 32)
     times = [metrics.latency(net, x, repeats=repeats, threads=threads) for x in (one, many)]
     if scores is None:
-        scores = [metrics.accuracy(metrics.logits(net, task.x_test, 64), task.y_test)[0]]
+        scores = [float(metrics.accuracy(metrics.logits(net, task.x_test, 64), task.y_test))]
     return {
         "name": name,
         "parameters": metrics.parameters(net),

@@ -37,6 +37,21 @@ class Task(NamedTuple):
     texts_test: list[str]
     pad: int = PAD
 
+    @property
+    def train(self) -> tuple[Tensor, Tensor]:
+        """(x, y) to train on."""
+        return self.x_train, self.y_train
+
+    @property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """(x, y) to test on."""
+        return self.x_test, self.y_test
+
+    @property
+    def dev(self) -> tuple[Tensor, Tensor]:
+        """(x, y) to choose settings by."""
+        return self.x_dev, self.y_dev
+
 
 class Bert(nn.Module):
     """A classifier of transformers as a plain net: (batch, length) token numbers → (batch, classes) logits.

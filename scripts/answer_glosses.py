@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from kdlab import machine, metrics, store, text
+from kdlab import machine, metrics, store, teachers, text
 from kdlab.teachers import answers, bert
 
 
@@ -23,7 +23,8 @@ def main() -> None:
     numbers, order = answers.hashes(x).sort()
     if (numbers[1:] == numbers[:-1]).any():
         raise ValueError("two different texts have one hash; choose another multiplier")
-    teacher, record = bert.glosses()
+    teacher = bert.glosses()
+    record = teachers.record("glosses")
     start = time.perf_counter()
     with machine.threads():
         logits = metrics.logits(teacher, x[order], 512)

@@ -12,7 +12,7 @@ RATES, TEMPERATURES, SEEDS = (3e-3, 6e-3, 1e-2, 2e-2), (4.0, 8.0, 20.0), (0, 1, 
 
 
 def main() -> None:
-    mnist, (teacher, _) = data.load("mnist"), teachers.mnist()
+    mnist, teacher = data.load("mnist"), teachers.mnist()
     x, y = mnist.x_train[:50_000], mnist.y_train[:50_000]
     held_out = mnist.x_train[50_000:], mnist.y_train[50_000:]
     rows = []

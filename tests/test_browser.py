@@ -141,7 +141,7 @@ def test_the_first_notebooks_slider_dragged_by_mouse_shows_what_torch_computes_a
     T = float(panel.locator(".widget-readout").first.inner_text())
     assert T > 5, "dragged to the right from 4"
     mnist = data.load("mnist")
-    logits = metrics.logits(teachers.mnist()[0], mnist.x_test)
+    logits = metrics.logits(teachers.mnist(), mnist.x_test)
     sure = torch.softmax(logits, dim=1)[:, 2].where(mnist.y_test == 2, 0)
     expected = losses.softened(logits[int((sure - 0.98).abs().argmin())], T)
     curves = page.locator("[data-shown*='alone, seed']")

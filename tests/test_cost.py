@@ -1,5 +1,6 @@
 """What a net costs, each thing counted by hand as well."""
 
+import pickle
 import warnings
 
 import pytest
@@ -132,7 +133,11 @@ def test_measuring_leaves_the_model_as_it_was():
 
 def test_accuracy_and_its_error_by_hand():
     logits, y = torch.eye(4)[[0, 1, 2, 3, 0]], torch.tensor([0, 1, 2, 3, 1])
-    assert metrics.accuracy(logits, y) == pytest.approx((80.0, 100 * (0.8 * 0.2 / 5) ** 0.5))
+    right = metrics.accuracy(logits, y)
+    assert (right, right.error) == pytest.approx((80.0, 100 * (0.8 * 0.2 / 5) ** 0.5))
+    assert repr(right) == "80 ± 18 %" and repr(metrics.accuracy(logits, logits.argmax(dim=1))) == "100 %"
+    again = pickle.loads(pickle.dumps(right))
+    assert (again, again.error, again.n) == (right, right.error, 5)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +150,7 @@ def test_a_row_holds_each_cost_by_itself(task):
     row = ruler.measure("tiny", net, task, repeats=2)
     x = ruler.sample(task, 1)
     assert row["parameters"] == metrics.parameters(net) and row["multiply_adds"] == metrics.multiply_adds(net, x)
-    assert row["scores"] == [metrics.accuracy(metrics.logits(net, task.x_test), task.y_test)[0]]
+    assert row["scores"] == [metrics.accuracy(metrics.logits(net, task.x_test), task.y_test)]
     assert row["ms_1"] > 0 and row["ms_32"] > 0 and row["n_test"] == 120
 
 

@@ -1,6 +1,7 @@
 """The nets: the paper's sizes, seeded starts, the weight constraint, and functions on tensors for their data."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -215,3 +216,60 @@ def test_a_bilstm_is_its_seeds_and_may_begin_with_given_words():
     assert not torch.equal(models.bilstm(5, 4, n_words=30, seed=1).words.weight, one.words.weight)
     with pytest.raises(RuntimeError, match="size"):
         models.bilstm(6, 4, n_words=30, words=words)
+
+
+DISTIL = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+ROBERTA = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def raw(kind, **config):
+    """A small random model of transformers, as its users have it: not wrapped."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(vocab_size=50, num_labels=3, **config)
+    return getattr(transformers, f"{kind}ForSequenceClassification")(config).eval()
+
+
+@pytest.mark.parametrize(
+    "kind, config",
+    [
+        ("DistilBert", DISTIL | {"initializer_range": 0.5}),
+        ("Roberta", ROBERTA | {"initializer_range": 0.5}),
+        ("GPT2", {"n_embd": 16, "n_layer": 2, "n_head": 2, "pad_token_id": 0, "initializer_range": 0.5}),
+    ],
+)
+def test_a_model_of_transformers_does_not_attend_to_padding(kind, config):
+    """Padded, the logits are those of the text alone; an encoder that attends to the padding gives others."""
+    model = raw(kind, **config)
+    pad = model.config.pad_token_id
+    alone = torch.tensor([[7, 8, 9, 10]])
+    padded = torch.cat([alone, torch.full((1, 6), pad)], dim=1)
+    wanted = model(input_ids=alone).logits
+    torch.testing.assert_close(models.logits(model, padded), wanted, atol=1e-5, rtol=1e-4)
+    if kind != "GPT2":  # which only looks back, and takes the last token that is not padding
+        unmasked = model(input_ids=padded, attention_mask=torch.ones_like(padded)).logits
+        assert not torch.allclose(unmasked, wanted, atol=1e-3)
+    by_name = {"input_ids": padded, "attention_mask": padded.ne(pad).long()}
+    torch.testing.assert_close(models.logits(model, by_name), models.logits(model, padded))
+
+
+def test_what_a_model_returns_is_unwrapped_and_what_has_no_logits_is_named():
+    z = torch.randn(2, 3)
+    for output in (z, (z, None), [z], SimpleNamespace(logits=z), SimpleNamespace(logits=(z, None))):
+        assert models.logits(lambda x, output=output: output, z) is z
+    with pytest.raises(TypeError, match="got SimpleNamespace; a model of transformers needs a head"):
+        models.logits(lambda x: SimpleNamespace(last_hidden_state=z), z)
+
+
+def test_raw_students_and_teachers_learn_and_teach_with_their_mask():
+    from kdlab import metrics, train
+
+    student, teacher = (raw("DistilBert", **DISTIL) for _ in range(2))
+    x = torch.randint(5, 50, (24, 6))
+    x[::2, 4:] = 0  # padding
+    y = torch.arange(24) % 3
+    history = train.fit(student, (x, y), train.distilling(teacher, T=2.0), epochs=8, lr=1e-2, batch_size=8)
+    assert history[-1]["ce"] < history[0]["ce"]
+    together = metrics.logits(student, {"input_ids": x, "attention_mask": x.ne(0).long()}, batch_size=7)
+    torch.testing.assert_close(together, metrics.logits(student, x))

@@ -214,7 +214,7 @@ def test_setup_readme_and_pyproject_ask_for_the_same_torch():
 
 def test_every_file_the_package_needs_is_in_the_wheel(tmp_path):
     declared = PYPROJECT["tool"]["setuptools"]["package-data"]
-    packages = PYPROJECT["tool"]["setuptools"]["packages"]
+    packages = [".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "kdlab").rglob("__init__.py")]
     for path in (ROOT / "kdlab").rglob("*"):
         if path.is_dir() or "__pycache__" in path.parts:
             continue
@@ -280,4 +280,4 @@ def test_the_readmes_python_runs(capsys):
     assert live.runs["A"].knobs.turns == [{"step": 0, "smoothing": 0.2}]
     assert metrics.errors(metrics.logits(live.runs["A"].student, live.x), live.y) < 300  # a guess makes 500
     exec(distillation.replace("epochs=3", "epochs=1"), {})
-    assert int(capsys.readouterr().out.split()[0]) < 600
+    assert float(capsys.readouterr().out.split()[0]) > 94  # per cent

@@ -77,6 +77,16 @@ class Dataset(NamedTuple):
     y_test: Tensor
     classes: tuple[str, ...]
 
+    @property
+    def train(self) -> tuple[Tensor, Tensor]:
+        """(x, y) to train on."""
+        return self.x_train, self.y_train
+
+    @property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """(x, y) to test on."""
+        return self.x_test, self.y_test
+
 
 def names() -> list[str]:
     """The data sets that `load` knows."""

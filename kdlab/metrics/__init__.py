@@ -15,6 +15,7 @@ from .cost import Timing, disk_bytes, latency, memory, multiply_adds, nonzero, p
 from .rounding import round_to_spread
 
 __all__ = [
+    "Score",
     "Timing",
     "accuracy",
     "agreement",
@@ -32,6 +33,7 @@ __all__ = [
     "nonzero",
     "parameters",
     "round_to_spread",
+    "score",
     "similarity",
 ]
 
@@ -59,13 +61,36 @@ def errors(predicted_logits: Tensor, y: Tensor) -> int:
     return int((_chosen(predicted_logits) != y).sum())
 
 
-def accuracy(predicted_logits: Tensor, y: Tensor) -> tuple[float, float]:
-    """Per cent of the cases that are right, and its standard error: how far another test set of this size may be off.
+class Score(float):
+    """Per cent of the cases that are right: a float that knows its standard error and prints both.
 
-    Two nets asked for the same cases differ by less than these errors suggest; compare them case by case.
+    error: the standard error in points, how far another test set of this size may be off. n: cases.
     """
-    right = 1 - errors(predicted_logits, y) / len(y)
-    return 100 * right, 100 * (right * (1 - right) / len(y)) ** 0.5
+
+    def __new__(cls, right: float, n: int):
+        score = super().__new__(cls, 100 * right)
+        score.error, score.n = 100 * (right * (1 - right) / n) ** 0.5, n
+        return score
+
+    def __getnewargs__(self) -> tuple[float, int]:
+        return float(self) / 100, self.n
+
+    def __repr__(self) -> str:
+        return " ± ".join(round_to_spread(float(self), self.error)) + " %" if self.error else f"{float(self):g} %"
+
+
+def accuracy(predicted_logits: Tensor, y: Tensor) -> Score:
+    """Return per cent of the cases that are right, with its standard error. Logits (n, classes); y (n,).
+
+    Two models asked for the same cases differ by less than these errors suggest; compare them case by case.
+    """
+    return Score(1 - errors(predicted_logits, y) / len(y), len(y))
+
+
+def score(model: nn.Module, data: tuple[Tensor, Tensor], batch_size: int = 1000) -> Score:
+    """Return per cent of `data` = (x, y) that `model` gets right, with its standard error."""
+    x, y = data
+    return accuracy(logits(model, x, batch_size), y)
 
 
 def agreement(a: Tensor, b: Tensor) -> float:

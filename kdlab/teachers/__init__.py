@@ -10,7 +10,7 @@ from kdlab import data, machine, metrics, models, store, train
 
 from . import answers, bert
 
-__all__ = ["RECIPE", "answers", "bert", "learn", "mnist", "trained", "untrained"]
+__all__ = ["RECIPE", "answers", "bert", "learn", "mnist", "record", "trained", "untrained"]
 
 # As in section 3 of Hinton et al. 2015: dropout, a weight constraint, images moved by up to two pixels, all 60,000
 # training images. What the paper leaves unsaid is chosen here, and was not tuned on the test set.
@@ -25,16 +25,29 @@ RECIPE = {
 }
 
 
-def mnist(device: str | torch.device | None = None) -> tuple[nn.Module, dict]:
-    """The teacher of section 3: 2 × 1200 rectified units, trained on all 60,000 digits, and its record.
+PACKAGED = {"mnist": "mnist-2x1200", "glosses": "glosses-minilm"}  # name -> file
 
-    Returns the net, frozen, in eval mode and on `device` (default: `machine.device()`), and how it was made:
-    {"settings": …, "measures": {"test_errors": …}, "machine": …}. scripts/train_teacher.py makes it anew.
+
+def record(name: str) -> dict:
+    """Return how a packaged teacher was made: {"settings": …, "measures": {"test_errors": …}, "machine": …}.
+
+    name: "mnist" or "glosses".
     """
-    state, record = store.packaged("mnist-2x1200")
-    teacher = models.mlp(record["settings"]["hidden"], dropout=record["settings"]["dropout"])
+    if name not in PACKAGED:
+        raise ValueError(f"there is no packaged teacher {name!r}; there are {', '.join(PACKAGED)}")
+    return store.packaged(PACKAGED[name])[1]
+
+
+def mnist(device: str | torch.device | None = None) -> nn.Module:
+    """Return the teacher of section 3: 2 × 1200 rectified units, trained on all 60,000 digits.
+
+    It is frozen, in eval mode and on `device` (default: `machine.device()`). record("mnist") says how it was made;
+    scripts/train_teacher.py makes it anew.
+    """
+    state, made = store.packaged(PACKAGED["mnist"])
+    teacher = models.mlp(made["settings"]["hidden"], dropout=made["settings"]["dropout"])
     teacher.load_state_dict(state)
-    return teacher.to(machine.device(device)).requires_grad_(False).eval(), record
+    return teacher.to(machine.device(device)).requires_grad_(False).eval()
 
 
 def trained(dataset: data.Dataset, seed: int, **changed) -> nn.Module:

