@@ -3,6 +3,7 @@
 They take any nn.Module: your own, one of transformers, or a `kdlab.text.Bert`. The one given stays as it is.
 """
 
+from .changes import Touched, touched
 from .export import OnnxNet, onnx_int8, to_onnx
 from .factorize import break_even, factorised, input_moments, spectrum
 from .prune import cubic, gradually, head_importance, heads, held, layer_drop, layers, least_important, magnitude, zeros
@@ -39,4 +40,6 @@ __all__ = [
     "ratio_excess",
     "stacked",
     "subsets",
+    "Touched",
+    "touched",
 ]
