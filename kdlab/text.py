@@ -168,11 +168,12 @@ def untrained(
 
 
 def classifier(net: Bert, n_classes: int, *, seed: int = 0) -> Bert:
-    """Return a copy of `net` for another task: its last layer is a new one of `n_classes`, drawn by `seed`.
+    """Return a copy of `net` for another task, with a new last layer of `n_classes`.
 
+    The new layer is drawn by `seed`, and all else stays. The copy learns; where only some parameters of `net` are
+    frozen, the same ones are frozen in it.
     net: pretrained, fine-tuned or compressed. The last layer is its model's classifier, score, or out_proj of its
-    classifier, as in transformers' classifiers (BERT, GPT-2, RoBERTa); all else stays. The copy learns; where only
-    some parameters of `net` are frozen, they are frozen in it, too. Raises ValueError where there is no such layer.
+    classifier, as in transformers' classifiers (BERT, GPT-2, RoBERTa). Raises ValueError where there is none of these.
     """
     net = copy.deepcopy(net).eval()
     if not any(weight.requires_grad for weight in net.parameters()):

@@ -283,6 +283,49 @@ def described(model):
     return weights, [(name, id(module), len(vars(module))) for name, module in model.named_modules()], str(config)
 
 
+PAIRED = {way.__name__: way for way in (compress.int8, compress.int8_embeddings, compress.shared)} | {
+    "fake_quantised": lambda model: compress.fake_quantised(model, 4),
+    "quantisation_aware": lambda model: compress.quantisation_aware(model, 4),
+    "factorised": lambda model: compress.factorised(model, 2),
+    "magnitude": lambda model: compress.magnitude(model, 0.5),
+    "heads": lambda model: compress.heads(model, {0: [1]}),
+    "layers": lambda model: compress.layers(model, [0, 1]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ["bert", "albert", "gpt2", "gpt2_lm", "t5", "encoder"])
+def test_two_ways_one_after_another_leave_no_more_weights_or_the_second_refuses(kind):
+    model, x = model_and_input(kind)
+    pairs = 0
+    for first in PAIRED.values():
+        try:
+            once = first(model)
+        except ValueError:
+            continue
+        expected = answer(once, x)
+        for second in set(PAIRED.values()) - {first}:
+            try:
+                twice = second(once)
+            except ValueError:
+                continue
+            finally:
+                assert torch.equal(answer(once, x), expected)
+            assert answer(twice, x).isfinite().all()
+            assert metrics.parameters(twice) <= metrics.parameters(once)
+            pairs += 1
+    assert pairs >= 15
+
+
+def test_a_decoder_that_shares_its_layers_is_put_in_bytes_once():
+    model, x = model_and_input("gpt2")
+    once = compress.shared(model)
+    made = compress.int8(once)
+    assert metrics.parameters(made) == metrics.parameters(once)
+    assert made.transformer.h[0].mlp.c_fc is made.transformer.h[2].mlp.c_fc
+    assert near(answer(once, x), answer(made, x), 0.5)
+
+
 # ---- what is said where little is left to do
 
 
@@ -355,7 +398,7 @@ def test_a_tied_model_is_compressed_by_what_its_refusal_says_and_stays_tied(kind
     ):
         assert made.lm_head.weight is made.get_submodule(words).weight
         assert answer(made, x).isfinite().all()
-    with pytest.raises(ValueError, match="share one weight.*or choose both"):
+    with pytest.raises(ValueError, match="share one weight.*choose both"):
         compress.fake_quantised(model, 4, "lm_head")
 
 

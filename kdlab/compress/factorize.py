@@ -33,6 +33,8 @@ class Product(nn.Sequential):
     @property
     def weight(self) -> Tensor:
         first, second = self
+        if not isinstance(second.weight, Tensor):
+            return second.weight  # in bytes: a method, as of torch's quantised layers
         return first.weight @ second.weight.T if isinstance(first, nn.Embedding) else second.weight @ first.weight
 
     @property
@@ -64,15 +66,16 @@ def factorised(
     model = surgery.copied(model)
     ranks = _ranks(model, rank, names, but)
     chosen = {name: model.get_submodule(name) for name in ranks}
-    surgery.check_alone(model, chosen)
+    surgery.check_alone(model, chosen, "alike" if moments is None else "never")
     for name, layer in chosen.items():
         surgery.check_plain(name, layer)
         if moments is not None and name not in moments:
             raise ValueError(f"the moments know nothing of {name}; call input_moments with the same names")
     if names is None and not isinstance(rank, dict):
         surgery.warn_if_little(model, chosen, "factorised")
-    for name, layer in chosen.items():
-        surgery.replace(model, layer, product(layer, ranks[name], None if moments is None else moments[name]))
+    surgery.replace_each(
+        model, chosen, lambda name, layer: product(layer, ranks[name], None if moments is None else moments[name])
+    )
     return model
 
 

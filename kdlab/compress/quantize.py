@@ -19,7 +19,6 @@ from .surgery import copied, layers
 
 ROUNDED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, surgery.Conv1D)  # layers with a weight to round
 Names = str | Iterable[str]
-_READ_BY_ATTENTION = nn.modules.linear.NonDynamicallyQuantizableLinear
 
 
 def levels(bits: int) -> int:
@@ -110,7 +109,7 @@ def quantisation_aware(
             )
         if not layer.weight.isfinite().all():
             raise ValueError(f"the weight of {name} holds NaN or infinity, which no grid reaches: did it diverge?")
-    surgery.check_alone(model, chosen, together=True)
+    surgery.check_alone(model, chosen, unless="chosen")
     if names == "*" and not but:
         surgery.warn_if_little(model, chosen, "rounding")
     for layer in chosen.values():
@@ -173,15 +172,12 @@ def int8_embeddings(model: nn.Module, names: Names = "*", *, but: Names = ()) ->
     Raises ValueError for a name that fits no embedding, for one whose weight another layer uses, too, and for one that
     does more than look up.
     """
-    model = copied(model)
+    model = baked(model)
     chosen = layers(model, names, nn.Embedding, but)
-    surgery.check_alone(model, chosen, together=True)
-    made: dict[int, Int8Embedding] = {}  # of each weight: what was shared stays shared
+    surgery.check_alone(model, chosen)
     for name, layer in chosen.items():
         surgery.check_plain(name, layer)
-        made[id(layer.weight)] = Int8Embedding(layer.weight)
-    for layer in chosen.values():
-        surgery.replace(model, layer, made[id(layer.weight)])
+    surgery.replace_each(model, chosen, lambda _, layer: Int8Embedding(layer.weight))
     return model
 
 
@@ -194,7 +190,7 @@ class Int8Linear(nn.Module):
 
     @property
     def weight(self) -> Any:
-        """What `inner` calls its weight: a method of torch's quantised layers, as models that look for it know."""
+        """Return what `inner` calls its weight: a method, for layers of torch.ao."""
         return self.inner.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -221,11 +217,12 @@ def int8(model: nn.Module, names: Names = "*", *, per: str = "tensor", but: Name
         if weight.device.type != "cpu":
             raise ValueError(f"{name} is on {weight.device}, and products of bytes are the CPU's; use model.cpu()")
     model = baked(model)
-    chosen = _multiplying(layers(model, names, surgery.LINEAR, but))
+    chosen = _multiplying(model, layers(model, names, surgery.LINEAR, but))
     surgery.check_alone(model, chosen)
     if names == "*" and not but:
         surgery.warn_if_little(model, chosen, "int8")
-    _plain(model, chosen)
+    surgery.replace_each(model, chosen, _plain)
+    chosen = {name: model.get_submodule(name) for name in chosen}
     with _quietly():
         (_by_torch if _has_torch_ao() else _by_torchao)(model, chosen, per)
     for layer in model.modules():
@@ -234,9 +231,11 @@ def int8(model: nn.Module, names: Names = "*", *, per: str = "tensor", but: Name
     return model
 
 
-def _multiplying(chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Return those that are called: nn.MultiheadAttention reads the weight of its last layer by itself."""
-    found = {name: layer for name, layer in chosen.items() if not isinstance(layer, _READ_BY_ATTENTION)}
+def _multiplying(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return those that are called: nn.MultiheadAttention reads the weight of its out_proj by itself."""
+    attentions = [name for name, each in model.named_modules() if isinstance(each, nn.MultiheadAttention)]
+    read = tuple(f"{name}.out_proj".lstrip(".") for name in attentions)
+    found = {name: layer for name, layer in chosen.items() if not name.startswith(read)}
     if not found:
         raise ValueError(f"{', '.join(chosen)}: torch's attention reads these weights by itself, and wants floats")
     for name, layer in found.items():
@@ -244,16 +243,15 @@ def _multiplying(chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
     return found
 
 
-def _plain(model: nn.Module, chosen: dict[str, nn.Module]) -> None:
-    """Put a torch Linear into the place of each layer that is of another class, in place."""
-    for name, layer in chosen.items():
-        if type(layer) is not nn.Linear:
-            weight = layer.weight.detach()
-            weight = (weight.T if isinstance(layer, surgery.Conv1D) else weight).contiguous()
-            made = nn.Linear(weight.shape[1], len(weight), layer.bias is not None, device="meta")
-            made.weight, made.bias = nn.Parameter(weight), layer.bias
-            surgery.replace(model, layer, made.eval())
-            chosen[name] = made
+def _plain(name: str, layer: nn.Module) -> nn.Linear:
+    """Return the layer as a Linear of torch, such as transformers' Conv1D."""
+    if type(layer) is nn.Linear:
+        return layer
+    weight = layer.weight.detach()
+    weight = (weight.T if isinstance(layer, surgery.Conv1D) else weight).contiguous()
+    made = nn.Linear(weight.shape[1], len(weight), layer.bias is not None, device="meta")
+    made.weight, made.bias = nn.Parameter(weight), layer.bias
+    return made.eval()
 
 
 def _has_torch_ao() -> bool:
@@ -268,10 +266,13 @@ def _by_torch(model: nn.Module, chosen: dict[str, nn.Module], per: str) -> None:
     from torch.ao import quantization as ao
 
     how = ao.per_channel_dynamic_qconfig if per == "channel" else ao.default_dynamic_qconfig
-    for layer in chosen.values():
+
+    def make(_: str, layer: nn.Module) -> nn.Module:
         dtype = layer.weight.dtype
         made = ao.quantize_dynamic(nn.Sequential(layer.float()), {"0": how}, inplace=True)[0]
-        surgery.replace(model, layer, made if dtype == torch.float32 else Int8Linear(made, dtype).eval())
+        return made if dtype == torch.float32 else Int8Linear(made, dtype).eval()
+
+    surgery.replace_each(model, chosen, make)
 
 
 def _by_torchao(model: nn.Module, chosen: dict[str, nn.Module], per: str) -> None:

@@ -33,7 +33,7 @@ def shared(model: nn.Module, groups: int = 1, name: str | None = None, *, start:
     name, held = _layers(model, name)
     if groups not in range(1, len(held) + 1):
         raise ValueError(f"groups must be a whole number from 1 to {len(held)}, the layers in {name}, got {groups!r}")
-    decodes = _decodes(_owner(model, name), held)
+    decodes = _decodes(model, name, held)
     for run in torch.arange(len(held)).tensor_split(int(groups)):
         members = [held[i] for i in run.tolist()]
         if start == "mean":
@@ -46,14 +46,17 @@ def shared(model: nn.Module, groups: int = 1, name: str | None = None, *, start:
     return model
 
 
-def _decodes(model: nn.Module, held: nn.Module) -> bool:
-    """Whether the layers are of a kind that knows its place: those of encoders have a layer_idx and do not use it."""
-    encodes = getattr(getattr(model, "config", None), "is_decoder", None) is False
+def _decodes(model: nn.Module, name: str, held: nn.Module) -> bool:
+    """Whether the layers know their place: those of encoders have a layer_idx and do not use it."""
+    config = getattr(_owner(model, name), "config", None)
+    encodes = getattr(config, "is_decoder", None) is False
+    if getattr(config, "is_encoder_decoder", False) and "decoder" in name.split("."):
+        encodes = False
     return not encodes and any(hasattr(module, "layer_idx") for module in held.modules())
 
 
 def _owner(model: nn.Module, name: str) -> nn.Module:
-    """The innermost module around the list `name` that has a config; the model where there is none."""
+    """The innermost module around the list that has a config; the model where there is none."""
     parts = name.split(".")
     around = [model.get_submodule(".".join(parts[:n])) for n in range(len(parts))]
     return next((module for module in reversed(around) if hasattr(module, "config")), model)
@@ -86,10 +89,14 @@ def _layers(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
             f"name the list of layers to share: {len(alike)} of this model hold layers that are alike "
             f"({', '.join(alike or there) or 'it has no ModuleList or Sequential at all'})"
         )
-    return next(iter(alike.items()))
+    ((name, held),) = alike.items()
+    _check(name, held)
+    return name, held
 
 
 def _check(name: str, held: nn.Module) -> None:
+    if any(not isinstance(value, torch.Tensor) for value in held.state_dict().values()):
+        raise ValueError(f"the layers of {name} pack their weights into bytes; share first, then take compress.int8")
     for i, layer in enumerate(held):
         odd = sorted(set(_shapes(held[0])) ^ set(_shapes(layer)))
         if odd:
@@ -100,7 +107,7 @@ def _check(name: str, held: nn.Module) -> None:
 
 
 def _shapes(layer: nn.Module) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple((name, tuple(value.shape)) for name, value in layer.state_dict().items())
+    return tuple((name, tuple(getattr(value, "shape", ()))) for name, value in layer.state_dict().items())
 
 
 def _average(members: list[nn.Module]) -> None:

@@ -3,7 +3,7 @@
 import copy
 import fnmatch
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -39,9 +39,10 @@ def layers(
     kind: type | tuple[type, ...] = LINEAR,
     but: str | Iterable[str] = (),
 ) -> dict[str, nn.Module]:
-    """Return name → layer, in the model's order: layers of `kind` whose name fits one of `names` and none of `but`.
+    """Return name → layer of `kind` whose name fits one of `names` and none of `but`.
 
-    Names are as in model.named_modules() and may hold * and ?, such as "*.intermediate.dense".
+    They are in the model's order. Names are as in model.named_modules() and may hold * and ?, such as
+    "*.intermediate.dense".
     Raises ValueError where a name fits no layer, or where `but` leaves none, and says what there is.
     """
     names, but = ([each] if isinstance(each, str) else list(each) for each in (names, but))
@@ -74,15 +75,34 @@ def put(model: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 def replace(model: nn.Module, layer: nn.Module, made: nn.Module) -> None:
-    """Put `made` into every place that `layer` has in the model, in place: a layer used twice stays one layer."""
+    """Put `made` into every place that `layer` has in the model: a layer used twice stays one."""
     for place in [other for other, module in model.named_modules(remove_duplicate=False) if module is layer]:
         put(model, place, made)
 
 
-def check_alone(model: nn.Module, chosen: Mapping[str, nn.Module], together: bool = False) -> None:
+def replace_each(
+    model: nn.Module, chosen: Mapping[str, nn.Module], make: Callable[[str, nn.Module], nn.Module]
+) -> None:
+    """Put make(name, layer) into the place of each chosen layer: one for all that share a weight."""
+    made: dict[int, nn.Module] = {}
+    for name, layer in chosen.items():
+        key = id(layer.weight)
+        if key not in made:
+            made[key] = make(name, layer)
+        replace(model, layer, made[key])
+
+
+def check_alone(
+    model: nn.Module,
+    chosen: Mapping[str, nn.Module],
+    unless: str = "alike",
+    advice: str = "leave it out: but={!r}; or ",
+) -> None:
     """Raise ValueError where a chosen layer's weight is the weight of another layer, too.
 
-    together: it may be, where all layers that use the weight are chosen.
+    unless: what may be, where all layers that use a weight are chosen: they are "alike" in kind and bias, so that one
+    layer can take all their places; they are "chosen", whatever else they have; or "never".
+    advice: what the message says can be done instead.
     """
     users: dict[int, list[str]] = {}
     for name, module in model.named_modules():
@@ -90,18 +110,34 @@ def check_alone(model: nn.Module, chosen: Mapping[str, nn.Module], together: boo
             users.setdefault(id(weight), []).append(name)
     for name, layer in chosen.items():
         shared = users.get(id(layer.weight), [])
-        if len(shared) > 1 and not (together and set(shared) <= set(chosen)):
-            other = next(each for each in shared if each != name)
-            both = " (or choose both, if this way takes both)" if together else ""
+        together = unless != "never" and set(shared) <= set(chosen)
+        if together and unless == "alike":
+            together = len({(type(chosen[each]), id(getattr(chosen[each], "bias", None))) for each in shared}) <= 1
+        if len(shared) > 1 and not together:
+            other = next((each for each in shared if each != name), name)
+            both = "choose both; or " if unless == "chosen" else ""
             raise ValueError(
                 f"{name} and {other} share one weight, and only one of them would be changed, so that the weight is "
-                f"kept twice; leave it out: but={name!r}{both}; or untie them first: "
+                f"kept twice; {both}{advice.format(name)}untie them first: "
                 "other.weight = nn.Parameter(other.weight.clone())"
             )
 
 
+def check_parameter(name: str, layer: nn.Module) -> None:
+    """Raise ValueError where a layer's weight is no parameter, but computed from others."""
+    if not isinstance(layer.weight, nn.Parameter):
+        raise ValueError(
+            f"the weight of {name} is computed from others as it is used (parametrized), so that it cannot be changed; "
+            "end that first: compress.baked, or torch's remove_parametrizations"
+        )
+
+
 def check_plain(name: str, layer: nn.Module) -> None:
-    """Raise ValueError where a layer does more than torch's own Linear or Embedding, which a replacement would lose."""
+    """Raise ValueError where a layer does more than torch's own Linear or Embedding.
+
+    What put a plain layer into its place would lose that.
+    """
+    check_parameter(name, layer)
     base = nn.Embedding if isinstance(layer, nn.Embedding) else nn.Linear
     if isinstance(layer, base) and type(layer).forward is not base.forward:
         raise ValueError(
@@ -116,15 +152,16 @@ def check_plain(name: str, layer: nn.Module) -> None:
 
 
 def matrices(model: nn.Module) -> dict[int, Tensor]:
-    """Return id → weight: the parameters of two or more dimensions, each once; those of embeddings left out."""
+    """Return id → parameter of two or more dimensions; those of embeddings are left out."""
     words = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     return {id(weight): weight for weight in model.parameters() if weight.dim() > 1 and id(weight) not in words}
 
 
 def warn_if_little(model: nn.Module, chosen: Mapping[str, nn.Module], way: str, stacklevel: int = 3) -> None:
-    """Warn where the chosen layers hold less than half of the numbers in the model's matrices, embeddings left out."""
+    """Warn where the chosen layers hold less than half of the model's matrices, embeddings left out."""
     every = {key: weight.numel() for key, weight in matrices(model).items()}
-    touched = sum({id(layer.weight): every.get(id(layer.weight), 0) for layer in chosen.values()}.values())
+    inside = {id(weight) for layer in chosen.values() for weight in layer.parameters()}
+    touched = sum(every.get(each, 0) for each in inside)
     if touched < 0.5 * sum(every.values()):
         warnings.warn(
             f"{way} changes {touched / sum(every.values()):.0%} of the numbers in this model's matrices ({len(chosen)} "

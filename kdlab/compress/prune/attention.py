@@ -90,7 +90,10 @@ def heads(model: nn.Module, remove: Mapping[int, Iterable[int]]) -> nn.Module:
             raise ValueError(f"there is no layer {layer}: this model has attention in layers 0 to {len(there) - 1}")
         attention, size = there[layer], there[layer].size
         stay = _staying(layer, set(gone), attention.n_heads)
-        surgery.check_alone(model, {name: model.get_submodule(name) for name in (*attention.into, attention.out)})
+        parts = {name: model.get_submodule(name) for name in (*attention.into, attention.out)}
+        for name, part in parts.items():
+            surgery.check_parameter(name, part)
+        surgery.check_alone(model, parts, "never", "leave the heads of this layer as they are; or ")
         numbers = torch.tensor([size * head + i for head in stay for i in range(size)])
         for name in attention.into:
             _shrink(model, name, numbers, dim=0)
@@ -149,7 +152,7 @@ def attentions(model: nn.Module) -> list[_Attention]:
 
 
 def _fits(model: nn.Module, module: nn.Module, parts: tuple[str, ...], out: str) -> bool:
-    """Whether `module` is an attention of these parts, all as wide, and of no others that a head has a share in."""
+    """Whether `module` is an attention of these parts, and of no others that a head has a share in."""
     layers = [getattr(module, part, None) for part in parts]
     after = dict(model.named_modules()).get(out)
     if not all(isinstance(layer, nn.Linear) for layer in (*layers, after)):

@@ -45,7 +45,7 @@ _NOT_BY_LAYER = ("token_id", "token_ids", "tokens", "architectures")  # lists th
 
 
 def _counting(model: nn.Module, name: str, before: int) -> list[tuple[Any, str]]:
-    """The configs around the list `name` that count its layers, each once, with the attribute that does."""
+    """The configs around the list that count its layers, each once, with the attribute that does."""
     parts, found = name.split("."), {}
     for n in range(len(parts)):
         config = getattr(model.get_submodule(".".join(parts[:n])), "config", None)
@@ -68,7 +68,7 @@ def _check_forms(name: str, stack: nn.ModuleList, keep: list[int]) -> None:
 
 
 def _form(layer: nn.Module) -> set[str]:
-    """Names of the parts of a layer, but for the two inside a factorised one and those that do nothing."""
+    """Names of a layer's parts, but for the two inside a factorised one and those that do nothing."""
     inside = [f"{name}." for name, part in layer.named_modules() if isinstance(part, factorize.Product)]
     return {
         name
@@ -113,7 +113,7 @@ def layer_drop(model: nn.Module, p: float = 0.5, name: str | None = None) -> Ite
 
 
 def _returns_tensor(layer: nn.Module, hidden: Tensor, out: Any) -> bool:
-    """Whether a layer returns a tensor alone, and not a tuple that begins with one; raises where it does neither."""
+    """Whether a layer returns a tensor alone and not a tuple that begins with one; else raise."""
     first = out[0] if isinstance(out, tuple) and out else out
     if not isinstance(first, Tensor):
         raise TypeError(
@@ -129,7 +129,7 @@ def _returns_tensor(layer: nn.Module, hidden: Tensor, out: Any) -> bool:
 
 
 def _stack(model: nn.Module, name: str | None) -> tuple[str, nn.ModuleList]:
-    """The list of layers of this name; without one, the only one there is that is not inside another."""
+    """The list of layers of this name; without one, the only one that is not inside another."""
     lists = {own: each for own, each in model.named_modules() if isinstance(each, nn.ModuleList) and len(each) > 1}
     outer = [own for own in lists if not any(own.startswith(f"{each}.") for each in lists)]
     if name is None and len(outer) == 1:

@@ -95,7 +95,10 @@ def cubic(progress: float, share: float) -> float:
 
 def _weights(model: nn.Module, names: str | Iterable[str]) -> list[nn.Parameter]:
     """The weights of the linear layers of these names, once where layers share one."""
-    return list({id(layer.weight): layer.weight for layer in surgery.layers(model, names).values()}.values())
+    found = surgery.layers(model, names)
+    for name, layer in found.items():
+        surgery.check_parameter(name, layer)
+    return list({id(layer.weight): layer.weight for layer in found.values()}.values())
 
 
 def _kept(weights: list[nn.Parameter], share: float, per_layer: bool) -> list[Tensor]:
