@@ -1,6 +1,9 @@
 """The six ways of compressing a trained net. Each is one function: a model in, a new model out.
 
-They take any nn.Module: your own, one of transformers, or a `kdlab.text.Bert`. The one given stays as it is.
+They take any nn.Module: your own, one of transformers, or a `kdlab.text.Bert`. The one given stays as it is. What a way
+cannot do to a model it refuses by a ValueError, before anything is changed; weights that layers share stay shared.
+A copy of a model that is frozen as a whole learns; where only some weights are frozen, they are frozen in the copy.
+`touched` counts what differs between a model and its copy.
 """
 
 from .changes import Touched, touched

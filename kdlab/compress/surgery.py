@@ -116,9 +116,10 @@ def check_alone(
         if len(shared) > 1 and not together:
             other = next((each for each in shared if each != name), name)
             both = "choose both; or " if unless == "chosen" else ""
+            inside = [each for each in shared if each in chosen]
             raise ValueError(
-                f"{name} and {other} share one weight, and only one of them would be changed, so that the weight is "
-                f"kept twice; {both}{advice.format(name)}untie them first: "
+                f"{name} and {other} share one weight, and they cannot be changed together, so that the weight would "
+                f"be kept twice; {both}{advice.format(inside[0] if len(inside) == 1 else inside)}untie them first: "
                 "other.weight = nn.Parameter(other.weight.clone())"
             )
 
@@ -157,7 +158,7 @@ def matrices(model: nn.Module) -> dict[int, Tensor]:
     return {id(weight): weight for weight in model.parameters() if weight.dim() > 1 and id(weight) not in words}
 
 
-def warn_if_little(model: nn.Module, chosen: Mapping[str, nn.Module], way: str, stacklevel: int = 3) -> None:
+def warn_if_little(model: nn.Module, chosen: Mapping[str, nn.Module], way: str) -> None:
     """Warn where the chosen layers hold less than half of the model's matrices, embeddings left out."""
     every = {key: weight.numel() for key, weight in matrices(model).items()}
     inside = {id(weight) for layer in chosen.values() for weight in layer.parameters()}
@@ -167,5 +168,5 @@ def warn_if_little(model: nn.Module, chosen: Mapping[str, nn.Module], way: str, 
             f"{way} changes {touched / sum(every.values()):.0%} of the numbers in this model's matrices ({len(chosen)} "
             f"layers: {_some(chosen)}); the others are of kinds that it does not know. compress.touched(before, after) "
             "counts what changed",
-            stacklevel=stacklevel + 1,
+            stacklevel=3,
         )

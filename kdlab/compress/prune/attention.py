@@ -153,6 +153,8 @@ def attentions(model: nn.Module) -> list[_Attention]:
 
 def _fits(model: nn.Module, module: nn.Module, parts: tuple[str, ...], out: str) -> bool:
     """Whether `module` is an attention of these parts, and of no others that a head has a share in."""
+    if hasattr(module, "block_size"):
+        return False  # BigBird's, which the model replaces by one of the config's sizes as it runs
     layers = [getattr(module, part, None) for part in parts]
     after = dict(model.named_modules()).get(out)
     if not all(isinstance(layer, nn.Linear) for layer in (*layers, after)):
