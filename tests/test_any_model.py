@@ -5,6 +5,7 @@ leaves as many parameters as a count by hand says. The model given is never chan
 """
 
 import copy
+import itertools
 import warnings
 
 import pytest
@@ -465,6 +466,57 @@ def test_a_cut_decoder_answers_the_same_with_its_cache(way, kind):
     assert sorted({m.layer_idx for m in made.modules() if hasattr(m, "layer_idx")}) == list(range(len(past)))
 
 
+def bart():
+    """An encoder and a decoder, each with three layers, and one table of words for both and for the output."""
+    torch.manual_seed(0)
+    sides = {
+        f"{side}_{key}": n for side in ("encoder", "decoder") for key, n in (("layers", 3), ("attention_heads", 4))
+    }
+    sides |= {"encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_start_token_id": 1, "max_position_embeddings": 40}
+    config = transformers.BartConfig(vocab_size=50, d_model=16, pad_token_id=0, **TOKENS, **sides)
+    model = transformers.BartForConditionalGeneration(config).eval()
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.15)
+    return model, torch.randint(3, 50, (2, 7))
+
+
+@torch.no_grad()
+def translated(model, x):
+    return model(input_ids=x, decoder_input_ids=x.flip(1)).logits
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_one_side_of_an_encoder_and_decoder_is_cut_and_loaded_again(side, tmp_path):
+    model, x = bart()
+    made = compress.layers(model, [0, 2], f"model.{side}.layers")
+    assert (made.config.encoder_layers, made.config.decoder_layers) == ((2, 3) if side == "encoder" else (3, 2))
+    made.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(translated(again, x), translated(made, x))
+    assert not torch.allclose(translated(model, x), translated(made, x))
+    with pytest.raises(ValueError, match="no name was given; there are model.encoder.layers, model.decoder.layers"):
+        compress.layers(model, [0, 2])
+
+
+def test_a_decoder_of_two_sides_shares_its_layers_with_caches_of_their_own():
+    model, x = bart()
+    made, apart = compress.shared(model, 1, "model.decoder.layers"), copy.deepcopy(model)
+    for layer in apart.model.decoder.layers:
+        layer.load_state_dict(model.model.decoder.layers[0].state_dict())
+    torch.testing.assert_close(translated(made, x), translated(apart, x))
+
+
+def test_a_refusal_names_every_layer_that_is_to_be_left_out():
+    model, x = bart()
+    words = ["model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens"]
+    with pytest.raises(ValueError, match="share one weight") as refusal:
+        compress.int8_embeddings(model)
+    assert all(repr(name) in str(refusal.value) for name in words)
+    with pytest.raises(ValueError, match="embed_positions is a BartLearnedPositionalEmbedding, which computes more"):
+        compress.int8_embeddings(model, but=words)
+    assert translated(compress.int8(model, but="lm_head"), x).isfinite().all()
+
+
 @pytest.mark.parametrize("kind", sorted(set(LISTS) - {"encoder"}))
 def test_layers_that_are_dropped_pass_on_what_they_were_given(kind):
     """All of them at once; dropout is off, so that the layers that are left out are the only difference."""
@@ -499,20 +551,26 @@ def test_a_layer_that_cannot_be_dropped_says_so():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "t5", "encoder", "lstm"])
 @pytest.mark.parametrize(
-    "way",
-    [compress.int8, compress.int8_embeddings, lambda model: compress.fake_quantised(model, 8)],
-    ids=["int8", "int8_embeddings", "fake_quantised"],
+    "kind, way",
+    [
+        *itertools.product(
+            ["bert", "gpt2", "llama", "t5", "encoder", "lstm"],
+            ["int8", "int8_embeddings", "fake_quantised", "factorised"],
+        ),
+        ("bert", "heads"),
+    ],
 )
-def test_a_model_in_bfloat16_answers_in_bfloat16(way, kind):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_model_of_another_precision_answers_in_it(way, kind, dtype):
     model, x = model_and_input(kind)
-    exact = answer(model, x)
-    made = way(model.bfloat16())
+    model = model.to(dtype)
+    made = compress.fake_quantised(model, 8) if way == "fake_quantised" else PAIRED[way](model)
     found = answer(made, x)
-    assert found.dtype == torch.bfloat16 and near(exact, found.float(), 0.5)
-    kept = {weight.dtype for weight in made.parameters()}
-    assert kept <= {torch.bfloat16}
+    assert found.dtype == dtype and {weight.dtype for weight in made.parameters()} <= {dtype}
+    assert found.isfinite().all()
+    if way not in ("factorised", "heads"):  # eight bits are near
+        assert near(answer(model, x).float(), found.float(), 0.5)
 
 
 LEARNING_WAYS = {
