@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from .. import factorize, surgery
+from .. import factorize, quantize, surgery
 
 
 def layers(model: nn.Module, keep: Iterable[int], name: str | None = None) -> nn.Module:
@@ -68,13 +69,18 @@ def _check_forms(name: str, stack: nn.ModuleList, keep: list[int]) -> None:
 
 
 def _form(layer: nn.Module) -> set[str]:
-    """Names of a layer's parts, but for the two inside a factorised one and those that do nothing."""
-    inside = [f"{name}." for name, part in layer.named_modules() if isinstance(part, factorize.Product)]
+    """Names of a layer's parts, but for those that do nothing, and for what a compressed part is made of."""
+    inside = [f"{name}." for name, part in layer.named_modules() if name and _compressed(part)]
     return {
         name
         for name, part in layer.named_modules()
         if not isinstance(part, nn.Identity) and not name.startswith(tuple(inside))
     }
+
+
+def _compressed(part: nn.Module) -> bool:
+    kinds = factorize.Product, quantize.Int8Linear
+    return isinstance(part, kinds) or hasattr(part, "_packed_params") or parametrize.is_parametrized(part)
 
 
 @contextlib.contextmanager
