@@ -1,7 +1,8 @@
 """Every way of compressing on every kind of model: it works, or it refuses and says why; small models, drawn at random.
 
-REFUSES is the table of both: every pair that is not in it works. A way that works changes no logit where it cuts nothing, changes some where it cuts, and
-leaves as many parameters as a count by hand says. The model given is never changed.
+REFUSES is the table of both: every pair that is not in it works. A way that works changes no logit where it cuts
+nothing, changes some where it cuts, and leaves as many parameters as a count by hand says. The model given is never
+changed.
 """
 
 import copy

@@ -72,6 +72,7 @@ def test_what_was_touched_is_counted():
     assert found.layers == {"bert.encoder.layer": (3, 2)} and "layers: 2 of 3 are left" in str(found)
     assert compress.touched(model, compress.shared(model)).layers == {"bert.encoder.layer": (3, 1)}
     found = compress.touched(model, compress.int8(model, but="classifier"))
+    assert found.bytes[0] - found.bytes[1] == 3 * (12 * 256 + 6 * 512 + 256)
     assert found.matrices == (19, 20) and found.embeddings == (0, 3) and found.layers == {}
     assert compress.touched(model, compress.int8_embeddings(model)).embeddings == (3, 3)
     assert compress.touched(model, copy.deepcopy(model)).matrices == (0, 20)

@@ -15,6 +15,7 @@ class Touched(NamedTuple):
     """What differs between two models. Weights are counted as `metrics.parameters` counts them; print it to read it."""
 
     parameters: tuple[int, int]  # before, after
+    bytes: tuple[int, int]  # of those parameters in memory: before, after
     matrices: tuple[int, int]  # of the matrices before: how many changed, how many there are; embeddings are left out
     share: float  # of the numbers in those matrices, the part that is in changed ones
     embeddings: tuple[int, int]  # of the embeddings before: how many changed, how many there are
@@ -22,8 +23,10 @@ class Touched(NamedTuple):
     layers: dict[str, tuple[int, int]]  # lists of layers with fewer different layers than before: before, after
 
     def __str__(self) -> str:
-        before, after = self.parameters
-        lines = [f"parameters: {before:,} to {after:,} ({after / max(before, 1) - 1:+.0%})"]
+        lines = [
+            f"{name}: {before:,} to {after:,} ({after / max(before, 1) - 1:+.0%})"
+            for name, (before, after) in (("parameters", self.parameters), ("their bytes", self.bytes))
+        ]
         lines += [f"layers: {new} of {old} are left in {name}" for name, (old, new) in self.layers.items()]
         if self.heads and self.heads[0] != self.heads[1]:
             lines.append(f"heads: {self.heads[1]} of {self.heads[0]} are left")
@@ -54,12 +57,17 @@ def touched(before: nn.Module, after: nn.Module) -> Touched:
             embeddings[changed] += 1
     return Touched(
         (cost.parameters(before), cost.parameters(after)),
+        (_bytes(before), _bytes(after)),
         (counts[True], sum(counts.values())),
         numbers[True] / max(1, sum(numbers.values())),
         (embeddings[True], sum(embeddings.values())),
         _heads(before, after),
         _layers(before, after),
     )
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in cost.weights(model).values())
 
 
 def _same(weight: Tensor, other: Tensor | None) -> bool:
