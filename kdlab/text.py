@@ -183,18 +183,42 @@ def untrained(
 
 
 def classifier(net: Bert, n_classes: int, *, seed: int = 0) -> Bert:
-    """A copy of `net` for another task: its last layer is a new one of `n_classes`, drawn by `seed`, all else stays.
+    """Return a copy of `net` for another task, with a new last layer of `n_classes`.
 
-    net: pretrained, fine-tuned or compressed; its model's last layer is called classifier, as in transformers'.
+    The new layer is drawn by `seed`, and all else stays. The copy learns; where only some parameters of `net` are
+    frozen, the same ones are frozen in it.
+    net: pretrained, fine-tuned or compressed. The last layer is its model's classifier, score, or out_proj of its
+    classifier, as in transformers' classifiers (BERT, GPT-2, RoBERTa). Raises ValueError where there is none of these.
     """
-    net = copy.deepcopy(net).requires_grad_(True).eval()
-    before = net.model.classifier
+    net = copy.deepcopy(net).eval()
+    if not any(weight.requires_grad for weight in net.parameters()):
+        net.requires_grad_(True)
+    place = _last_layer(net.model)
+    before, like = net.model.get_submodule(place), next(net.model.parameters())
+    before = before[0] if isinstance(before, nn.Sequential) else before  # factorised: two layers
     with randomness.for_a_while(seed):
-        last = nn.Linear(before.in_features, n_classes).to(before.weight)
-        nn.init.normal_(last.weight, std=net.model.config.initializer_range)
+        last = nn.Linear(before.in_features, n_classes).to(like)
+        nn.init.normal_(last.weight, std=getattr(net.model.config, "initializer_range", 0.02))
     nn.init.zeros_(last.bias)
-    net.model.classifier, net.model.num_labels, net.model.config.num_labels = last, n_classes, n_classes
+    net.model.set_submodule(place, last)
+    net.model.num_labels = net.model.config.num_labels = n_classes
     return net
+
+
+def _last_layer(model: nn.Module) -> str:
+    """The name of the layer whose outputs are the logits."""
+    there = {
+        name: module for name, module in model.named_modules() if name.partition(".")[0] in ("classifier", "score")
+    }
+    for name in ("classifier.out_proj", "classifier", "score"):
+        layer = there.get(name)
+        if hasattr(layer[0] if isinstance(layer, nn.Sequential) and len(layer) else layer, "in_features"):
+            return name
+    raise ValueError(
+        f"a {type(model).__name__} has no last layer that is known: wanted is a linear layer called classifier, "
+        f"classifier.out_proj or score, and its parts are {', '.join(name for name, _ in model.named_children())}; "
+        "load it by transformers' AutoModelForSequenceClassification"
+    )
 
 
 def narrow_words(net: Bert, width: int) -> Tensor:

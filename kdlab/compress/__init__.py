@@ -1,8 +1,12 @@
 """The six ways of compressing a trained net. Each is one function: a model in, a new model out.
 
-They take any nn.Module: your own, one of transformers, or a `kdlab.text.Bert`. The one given stays as it is.
+They take any nn.Module: your own, one of transformers, or a `kdlab.text.Bert`. The one given stays as it is. What a way
+cannot do to a model it refuses by a ValueError, before anything is changed; weights that layers share stay shared.
+A copy of a model that is frozen as a whole learns; where only some weights are frozen, they are frozen in the copy.
+`touched` counts what differs between a model and its copy.
 """
 
+from .changes import Touched, touched
 from .export import OnnxNet, onnx_int8, to_onnx
 from .factorize import break_even, factorised, input_moments, spectrum
 from .prune import cubic, gradually, head_importance, heads, held, layer_drop, layers, least_important, magnitude, zeros
@@ -39,4 +43,6 @@ __all__ = [
     "ratio_excess",
     "stacked",
     "subsets",
+    "Touched",
+    "touched",
 ]

@@ -19,7 +19,7 @@ from kdlab import machine, models
 from . import surgery
 
 FAINT = 1e-6  # the share of a plain factorisation in a weighted one: it decides where no input has told anything
-Layer = nn.Linear | nn.Embedding
+Layer = nn.Linear | nn.Embedding | Any  # or transformers' Conv1D
 Rank = int | float | dict[str, int | float]
 
 
@@ -33,6 +33,8 @@ class Product(nn.Sequential):
     @property
     def weight(self) -> Tensor:
         first, second = self
+        if not isinstance(second.weight, Tensor):
+            return second.weight  # in bytes: a method, as of torch's quantised layers
         return first.weight @ second.weight.T if isinstance(first, nn.Embedding) else second.weight @ first.weight
 
     @property
@@ -53,23 +55,27 @@ def factorised(
     A Linear becomes Linear(n_in, rank) without bias and Linear(rank, n_out); an Embedding becomes an embedding of
     `rank` numbers a word and a Linear(rank, numbers) without bias. Shapes in and out stay.
     rank: a whole number; or a share in (0, 1] of each layer's `break_even`; or one of them by name: {"*.query": 64}.
-    names, but: of layers, as for `surgery.layers`; by default every Linear and no Embedding.
+    names, but: of layers, as for `surgery.layers`; by default every Linear (and transformers' Conv1D) and no Embedding.
     moments: of `input_moments`. Without them the distance of the weights is the least possible (Eckart & Young 1936);
     with them that of the layer's outputs, as in DRONE (Chen et al. 2021) and SVD-LLM (Wang et al. 2024,
     arXiv:2403.07378). FWSVD (Hsu et al. 2022, arXiv:2207.00112) weighs by the loss's gradients, which is not done here.
-    Raises ValueError for a rank that a layer cannot have, for a weight that another layer uses, too, and where moments
-    lack a layer; warns where the layers grow.
+    Raises ValueError for a rank that a layer cannot have, for a weight that another layer uses, too, for a layer with
+    a forward of its own, and where moments lack a layer; warns where the layers grow, or hold little of the model.
+    Two layers made of a frozen one are frozen; of a model frozen as a whole all learn (`surgery.copied`).
     """
     model = surgery.copied(model)
     ranks = _ranks(model, rank, names, but)
-    for name, n in ranks.items():
-        layer = model.get_submodule(name)
-        _check_alone(model, name, layer)
+    chosen = {name: model.get_submodule(name) for name in ranks}
+    surgery.check_alone(model, chosen, "alike" if moments is None else "never")
+    for name, layer in chosen.items():
+        surgery.check_plain(name, layer)
         if moments is not None and name not in moments:
             raise ValueError(f"the moments know nothing of {name}; call input_moments with the same names")
-        made = product(layer, n, None if moments is None else moments[name])
-        for place in [other for other, module in model.named_modules(remove_duplicate=False) if module is layer]:
-            surgery.put(model, place, made)
+    if names is None and not isinstance(rank, dict):
+        surgery.warn_if_little(model, chosen, "factorised")
+    surgery.replace_each(
+        model, chosen, lambda name, layer: product(layer, ranks[name], None if moments is None else moments[name])
+    )
     return model
 
 
@@ -91,6 +97,9 @@ def product(layer: Layer, rank: int, moment: Tensor | None = None) -> Product:
         second.weight.copy_(up)
         if biased:
             second.bias.copy_(layer.bias)
+            second.bias.requires_grad_(layer.bias.requires_grad)
+    for part in (first, second):
+        part.weight.requires_grad_(layer.weight.requires_grad)
     return Product(first, second)
 
 
@@ -193,11 +202,11 @@ def break_even(n_in: int, n_out: int) -> float:
 def _matrix(layer: Layer) -> Tensor:
     """(n_out, n_in): what the layer multiplies its inputs by; an embedding's are words, each a one among zeros."""
     weight = layer.weight.detach()
-    return weight.T if isinstance(layer, nn.Embedding) else weight
+    return weight.T if isinstance(layer, (nn.Embedding, surgery.Conv1D)) else weight
 
 
 def _chosen(model: nn.Module, names: str | Iterable[str] | None, but: str | Iterable[str]) -> dict[str, nn.Module]:
-    kind = nn.Linear if names is None else (nn.Linear, nn.Embedding)
+    kind = surgery.LINEAR if names is None else (nn.Linear, nn.Embedding, surgery.Conv1D)
     return surgery.layers(model, "*" if names is None else names, kind, but)
 
 
@@ -234,12 +243,3 @@ def _rank(name: str, wanted: Any, n_in: int, n_out: int) -> int:
         f"or a share in (0, 1] of its break-even rank; got {wanted!r}. Leave it out by `but`, or give "
         "ranks by name"
     )
-
-
-def _check_alone(model: nn.Module, name: str, layer: Layer) -> None:
-    for other, module in model.named_modules():
-        if module is not layer and any(weight is layer.weight for weight in module.parameters(recurse=False)):
-            raise ValueError(
-                f"{name} and {other} share one weight, and only one of them would be factorised; untie "
-                "them first: other.weight = nn.Parameter(other.weight.clone())"
-            )

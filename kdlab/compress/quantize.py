@@ -8,14 +8,16 @@ smaller = int8(int8_embeddings(net))       # a byte a weight, and products of by
 import contextlib
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .surgery import copied, layers, put
+from . import surgery
+from .surgery import copied, layers
 
-ROUNDED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # dimension 0 of their weight is the channel
+ROUNDED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, surgery.Conv1D)  # layers with a weight to round
 Names = str | Iterable[str]
 
 
@@ -56,26 +58,28 @@ def steps(weight: Tensor, bits: int, per: str = "channel", fit: str = "largest")
     return step.expand(len(weight)).contiguous()
 
 
-def rounded(weight: Tensor, step: Tensor, bits: int) -> Tensor:
+def rounded(weight: Tensor, step: Tensor, bits: int, axis: int = 0) -> Tensor:
     """The weight (channels, …) with each number put onto its channel's grid, by torch's own kernel.
+
+    axis: the dimension of the channels; 1 for transformers' Conv1D.
 
     Its gradient goes straight through, as if nothing had been rounded (Bengio, Léonard & Courville 2013,
     arXiv:1308.3432, section 4), but for weights beyond the grid's ends, which get none (arXiv:1712.05877, section 3).
     """
     most, zero = levels(bits), torch.zeros_like(step, dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight, step, zero, 0, -most, most)
+    return torch.fake_quantize_per_channel_affine(weight, step, zero, axis, -most, most)
 
 
 class Grid(nn.Module):
     """A parametrization: weight → the same, rounded. The grid is laid once, over the weight that it is made with."""
 
-    def __init__(self, weight: Tensor, bits: int, per: str = "channel", fit: str = "largest"):
+    def __init__(self, weight: Tensor, bits: int, per: str = "channel", fit: str = "largest", axis: int = 0):
         super().__init__()
-        self.bits = bits
-        self.register_buffer("step", steps(weight, bits, per, fit))
+        self.bits, self.axis = bits, axis
+        self.register_buffer("step", steps(weight.movedim(axis, 0), bits, per, fit))
 
     def forward(self, weight: Tensor) -> Tensor:
-        return rounded(weight, self.step, self.bits)
+        return rounded(weight, self.step, self.bits, self.axis)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}"
@@ -88,13 +92,16 @@ def quantisation_aware(
 
     Train it like any other, then take `baked` of it. names, but: which of its linear, embedding and convolution
     layers, as for `surgery.layers`; the biases stay as they are. bits (2 to 8), per, fit: as for `steps`.
-    Raises ValueError for a name that fits no layer, a layer that is rounded already or holds NaN, or odd bits.
+    A weight that two layers share stays shared where both are chosen. What is frozen: as in `surgery.copied`.
+    Raises ValueError for a name that fits no layer, a layer that is rounded already or holds NaN, for one of two layers
+    that share a weight, or odd bits; warns where, of all layers, those it knows hold little of the model.
 
     Jacob et al. 2018, arXiv:1712.05877, section 3; of BERT, Q8BERT (arXiv:1910.06188), TernaryBERT (arXiv:2009.12812).
     """
     levels(bits)
     model = copied(model)
-    for name, layer in layers(model, names, ROUNDED, but).items():
+    chosen = layers(model, names, ROUNDED, but)
+    for name, layer in chosen.items():
         if parametrize.is_parametrized(layer):
             raise ValueError(
                 f"the weights of {name} are parametrised already ({', '.join(layer.parametrizations)}); "
@@ -102,19 +109,26 @@ def quantisation_aware(
             )
         if not layer.weight.isfinite().all():
             raise ValueError(f"the weight of {name} holds NaN or infinity, which no grid reaches: did it diverge?")
-        parametrize.register_parametrization(layer, "weight", Grid(layer.weight, bits, per, fit))
+    surgery.check_alone(model, chosen, unless="chosen")
+    if names == "*" and not but:
+        surgery.warn_if_little(model, chosen, "rounding")
+    for layer in chosen.values():
+        axis = int(isinstance(layer, surgery.Conv1D))
+        parametrize.register_parametrization(layer, "weight", Grid(layer.weight, bits, per, fit, axis))
     return model
 
 
 def baked(model: nn.Module) -> nn.Module:
     """A copy of a net of `quantisation_aware` as a plain net: the rounded weights in the place of the free ones."""
     model = copied(model)
+    made: dict[int, nn.Parameter] = {}  # of each free weight, the rounded one: what was shared stays shared
     for layer in list(model.modules()):
         if parametrize.is_parametrized(layer, "weight") and isinstance(layer.parametrizations.weight[0], Grid):
-            weight = layer.weight.detach().clone()
+            free = layer.parametrizations.weight.original
+            weight = made.setdefault(id(free), nn.Parameter(layer.weight.detach().clone(), free.requires_grad))
             layer.__class__ = type(layer).__base__  # torch's remove_parametrizations would break the net given: a copy
             del layer.parametrizations  # has the same class, and it takes the property away from that
-            layer.weight = nn.Parameter(weight)
+            layer.weight = weight
     return model
 
 
@@ -132,13 +146,16 @@ def fake_quantised(
 class Int8Embedding(nn.Module):
     """Rows of whole numbers in a byte each, and a step a row: looked up first, then made floats.
 
-    Its state_dict is two plain tensors, so that safetensors keeps it: weight (words, numbers) int8, step (words,).
+    Its state_dict is two plain tensors, so that safetensors keeps it: weight (words, numbers) int8; step (words,): its
+    dtype is that of the weight it is made of, and of the numbers it returns.
     """
 
     def __init__(self, weight: Tensor):
         super().__init__()
-        step = steps(weight, 8)
-        self.register_buffer("weight", (weight.detach() / step[:, None]).round().to(torch.int8))
+        step = steps(weight, 8).to(weight.dtype)
+        step = torch.where(step > 0, step, torch.finfo(step.dtype).tiny)  # half precision knows no 1e-12
+        whole = (weight.detach().float() / step[:, None].float()).round().clamp(-levels(8), levels(8))
+        self.register_buffer("weight", whole.to(torch.int8))
         self.register_buffer("step", step)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,16 +169,32 @@ def int8_embeddings(model: nn.Module, names: Names = "*", *, but: Names = ()) ->
     """A copy whose embeddings keep a byte a number. What `int8` leaves in floats: of a small BERT, half of it.
 
     A quarter of the bytes; not faster, since a look-up multiplies nothing. The rows no longer learn.
+    Raises ValueError for a name that fits no embedding, for one whose weight another layer uses, too, and for one that
+    does more than look up.
     """
-    model = copied(model)
-    for name, layer in layers(model, names, nn.Embedding, but).items():
-        if layer.max_norm is not None:
-            raise ValueError(
-                f"{name} shortens its rows as it looks them up (max_norm={layer.max_norm}), which rows of "
-                "bytes cannot; leave it out with but=…"
-            )
-        put(model, name, Int8Embedding(layer.weight))
+    model = baked(model)
+    chosen = layers(model, names, nn.Embedding, but)
+    surgery.check_alone(model, chosen)
+    for name, layer in chosen.items():
+        surgery.check_plain(name, layer)
+    surgery.replace_each(model, chosen, lambda _, layer: Int8Embedding(layer.weight))
     return model
+
+
+class Int8Linear(nn.Module):
+    """A linear layer of bytes in a model of another precision than float32: what comes in and goes out is of that."""
+
+    def __init__(self, inner: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.inner, self.dtype = inner, dtype
+
+    @property
+    def weight(self) -> Any:
+        """Return what `inner` calls its weight: a method, for layers of torch.ao."""
+        return self.inner.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.float()).to(self.dtype)
 
 
 def int8(model: nn.Module, names: Names = "*", *, per: str = "tensor", but: Names = ()) -> nn.Module:
@@ -171,9 +204,12 @@ def int8(model: nn.Module, names: Names = "*", *, per: str = "tensor", but: Name
     Embeddings stay in floats (`int8_embeddings`), as do biases, norms and softmax. per: "tensor" is the faster,
     "channel" the more exact. It runs on the CPU, learns no more, and is kept by torch.save only; a file that runs
     without torch is `export.onnx_int8`'s. By torch.ao's quantize_dynamic, or where torch has lost it by torchao.
-    nn.TransformerEncoderLayer wants torch.backends.mha.set_fastpath_enabled(False) before it runs in bytes.
+    A model of another precision, such as bfloat16, keeps it between its layers. The fast path of
+    nn.TransformerEncoderLayer reads weights that are no longer there, and is off in the copy.
 
-    Raises ModuleNotFoundError where neither is there, ValueError for a name that fits no layer or a net not on the CPU.
+    Raises ModuleNotFoundError where neither is there, ValueError for a name that fits no layer, a layer whose weight
+    another one uses, too, or that has a forward of its own, or a model not on the CPU; warns where, of all layers, the
+    linear ones hold little of the model.
     """
     if per not in ("channel", "tensor"):
         raise ValueError(f"per is channel or tensor, got {per!r}")
@@ -181,9 +217,41 @@ def int8(model: nn.Module, names: Names = "*", *, per: str = "tensor", but: Name
         if weight.device.type != "cpu":
             raise ValueError(f"{name} is on {weight.device}, and products of bytes are the CPU's; use model.cpu()")
     model = baked(model)
-    chosen = set(layers(model, names, nn.Linear, but))
+    chosen = _multiplying(model, layers(model, names, surgery.LINEAR, but))
+    surgery.check_alone(model, chosen)
+    if names == "*" and not but:
+        surgery.warn_if_little(model, chosen, "int8")
+    surgery.replace_each(model, chosen, _plain)
+    chosen = {name: model.get_submodule(name) for name in chosen}
     with _quietly():
-        return (_by_torch if _has_torch_ao() else _by_torchao)(model, chosen, per)
+        (_by_torch if _has_torch_ao() else _by_torchao)(model, chosen, per)
+    for layer in model.modules():
+        if isinstance(layer, nn.TransformerEncoderLayer):
+            layer.activation_relu_or_gelu = 0  # what its fast path asks first
+    return model
+
+
+def _multiplying(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return those that are called: nn.MultiheadAttention reads the weight of its out_proj by itself."""
+    attentions = [name for name, each in model.named_modules() if isinstance(each, nn.MultiheadAttention)]
+    read = tuple(f"{name}.out_proj".lstrip(".") for name in attentions)
+    found = {name: layer for name, layer in chosen.items() if not name.startswith(read)}
+    if not found:
+        raise ValueError(f"{', '.join(chosen)}: torch's attention reads these weights by itself, and wants floats")
+    for name, layer in found.items():
+        surgery.check_plain(name, layer)
+    return found
+
+
+def _plain(name: str, layer: nn.Module) -> nn.Linear:
+    """Return the layer as a Linear of torch, such as transformers' Conv1D."""
+    if type(layer) is nn.Linear:
+        return layer
+    weight = layer.weight.detach()
+    weight = (weight.T if isinstance(layer, surgery.Conv1D) else weight).contiguous()
+    made = nn.Linear(weight.shape[1], len(weight), layer.bias is not None, device="meta")
+    made.weight, made.bias = nn.Parameter(weight), layer.bias
+    return made.eval()
 
 
 def _has_torch_ao() -> bool:
@@ -194,14 +262,20 @@ def _has_torch_ao() -> bool:
     return torch.backends.quantized.engine != "none"
 
 
-def _by_torch(model: nn.Module, chosen: set[str], per: str) -> nn.Module:
+def _by_torch(model: nn.Module, chosen: dict[str, nn.Module], per: str) -> None:
     from torch.ao import quantization as ao
 
     how = ao.per_channel_dynamic_qconfig if per == "channel" else ao.default_dynamic_qconfig
-    return ao.quantize_dynamic(model, dict.fromkeys(chosen, how), inplace=True)
+
+    def make(_: str, layer: nn.Module) -> nn.Module:
+        dtype = layer.weight.dtype
+        made = ao.quantize_dynamic(nn.Sequential(layer.float()), {"0": how}, inplace=True)[0]
+        return made if dtype == torch.float32 else Int8Linear(made, dtype).eval()
+
+    surgery.replace_each(model, chosen, make)
 
 
-def _by_torchao(model: nn.Module, chosen: set[str], per: str) -> nn.Module:
+def _by_torchao(model: nn.Module, chosen: dict[str, nn.Module], per: str) -> None:
     try:
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
     except ImportError:
@@ -210,7 +284,6 @@ def _by_torchao(model: nn.Module, chosen: set[str], per: str) -> nn.Module:
             "is not installed: pip install torchao; or use export.onnx_int8"
         ) from None
     quantize_(model, Int8DynamicActivationInt8WeightConfig(), filter_fn=lambda _, name: name in chosen)  # per channel
-    return model
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ def shared(model: nn.Module, groups: int = 1, name: str | None = None, *, start:
     name: of the ModuleList or Sequential that holds the layers; not needed where one alone holds layers that are alike.
     start: a group begins with the weights of its "first" layer, or with the "mean" of its layers', which is worse where
     they learned apart: the units of two layers have nothing to do with each other, so their mean is no layer.
+    Layers that know their place, as those of transformers' decoders do (layer_idx: where their keys and values are
+    cached; a sliding window), stay modules of their own and share each weight; all others become one module.
     Raises ValueError for groups that are too few or too many, and for layers whose weights differ in name or shape.
 
     Lan et al. 2019 (ALBERT), arXiv:1909.11942, section 3.1; groups in its section 4.5 and in its published code.
@@ -31,13 +33,40 @@ def shared(model: nn.Module, groups: int = 1, name: str | None = None, *, start:
     name, held = _layers(model, name)
     if groups not in range(1, len(held) + 1):
         raise ValueError(f"groups must be a whole number from 1 to {len(held)}, the layers in {name}, got {groups!r}")
+    decodes = _decodes(model, name, held)
     for run in torch.arange(len(held)).tensor_split(int(groups)):
         members = [held[i] for i in run.tolist()]
         if start == "mean":
             _average(members)
         for i in run.tolist():
-            held[i] = members[0]
+            if decodes:
+                _tie(members[0], held[i])
+            else:
+                held[i] = members[0]
     return model
+
+
+def _decodes(model: nn.Module, name: str, held: nn.Module) -> bool:
+    """Whether the layers know their place: those of encoders have a layer_idx and do not use it."""
+    config = getattr(_owner(model, name), "config", None)
+    encodes = getattr(config, "is_decoder", None) is False
+    if getattr(config, "is_encoder_decoder", False) and "decoder" in name.split("."):
+        encodes = False
+    return not encodes and any(hasattr(module, "layer_idx") for module in held.modules())
+
+
+def _owner(model: nn.Module, name: str) -> nn.Module:
+    """The innermost module around the list that has a config; the model where there is none."""
+    parts = name.split(".")
+    around = [model.get_submodule(".".join(parts[:n])) for n in range(len(parts))]
+    return next((module for module in reversed(around) if hasattr(module, "config")), model)
+
+
+def _tie(first: nn.Module, other: nn.Module) -> None:
+    """Make every parameter and buffer of `other` the one of `first`, in place."""
+    for one, another in zip(first.modules(), other.modules(), strict=True):
+        for kept, gone in ((one._parameters, another._parameters), (one._buffers, another._buffers)):
+            gone.update(kept)
 
 
 def _layers(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
@@ -60,10 +89,14 @@ def _layers(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
             f"name the list of layers to share: {len(alike)} of this model hold layers that are alike "
             f"({', '.join(alike or there) or 'it has no ModuleList or Sequential at all'})"
         )
-    return next(iter(alike.items()))
+    ((name, held),) = alike.items()
+    _check(name, held)
+    return name, held
 
 
 def _check(name: str, held: nn.Module) -> None:
+    if any(not isinstance(value, torch.Tensor) for value in held.state_dict().values()):
+        raise ValueError(f"the layers of {name} pack their weights into bytes; share first, then take compress.int8")
     for i, layer in enumerate(held):
         odd = sorted(set(_shapes(held[0])) ^ set(_shapes(layer)))
         if odd:
@@ -74,7 +107,7 @@ def _check(name: str, held: nn.Module) -> None:
 
 
 def _shapes(layer: nn.Module) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple((name, tuple(value.shape)) for name, value in layer.state_dict().items())
+    return tuple((name, tuple(getattr(value, "shape", ()))) for name, value in layer.state_dict().items())
 
 
 def _average(members: list[nn.Module]) -> None:

@@ -40,7 +40,7 @@ def head_importance(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 64
 
     Michel, Levy & Neubig 2019, arXiv:1905.10650, section 4.1; without its normalisation by layer.
     """
-    there = _attentions(model)
+    there = attentions(model)
     sums = [torch.zeros(each.n_heads, device=x.device) for each in there]
     with models.evaluating(model), machine.threads(), torch.enable_grad():
         for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
@@ -79,16 +79,21 @@ def heads(model: nn.Module, remove: Mapping[int, Iterable[int]]) -> nn.Module:
     A head's rows of the query, key and value layers go, and its columns of the layer after the attention. At least one
     head of a layer stays.
     model: an encoder of transformers whose attention has three linear layers of its own, as those of BERT, RoBERTa,
-    ELECTRA and DistilBERT. Its config still tells the old number, as there is no one number any more: to load its
+    ELECTRA and DistilBERT. One that uses one attention in every layer, as ALBERT, has layer 0 alone, and loses the
+    head in all of its uses. Its config still tells the old number, as there is no one number any more: to load its
     state_dict, build the net, remove the same heads, and load.
     """
     model = surgery.copied(model)
-    there = _attentions(model)
+    there = attentions(model)
     for layer, gone in remove.items():
         if not 0 <= layer < len(there):
             raise ValueError(f"there is no layer {layer}: this model has attention in layers 0 to {len(there) - 1}")
         attention, size = there[layer], there[layer].size
         stay = _staying(layer, set(gone), attention.n_heads)
+        parts = {name: model.get_submodule(name) for name in (*attention.into, attention.out)}
+        for name, part in parts.items():
+            surgery.check_parameter(name, part)
+        surgery.check_alone(model, parts, "never", "leave the heads of this layer as they are; or ")
         numbers = torch.tensor([size * head + i for head in stay for i in range(size)])
         for name in attention.into:
             _shrink(model, name, numbers, dim=0)
@@ -118,22 +123,23 @@ def _shrink(model: nn.Module, name: str, numbers: Tensor, dim: int) -> None:
     """Keep these rows (dim 0) or columns (dim 1) of a linear layer, in place."""
     layer = model.get_submodule(name)
     numbers = numbers.to(layer.weight.device)
-    layer.weight = nn.Parameter(layer.weight.detach().index_select(dim, numbers))
+    layer.weight = nn.Parameter(layer.weight.detach().index_select(dim, numbers), layer.weight.requires_grad)
     if dim == 0 and layer.bias is not None:
-        layer.bias = nn.Parameter(layer.bias.detach()[numbers])
+        layer.bias = nn.Parameter(layer.bias.detach()[numbers], layer.bias.requires_grad)
     layer.out_features, layer.in_features = layer.weight.shape
 
 
-def _attentions(model: nn.Module) -> list[_Attention]:
+def attentions(model: nn.Module) -> list[_Attention]:
     """The attention of each layer, in the model's order."""
     found = []
     for name, module in model.named_modules():
         above = name.rpartition(".")[0]
         for parts, out in (
             (("query", "key", "value"), f"{above}.output.dense".lstrip(".")),
+            (("query", "key", "value"), f"{name}.dense".lstrip(".")),  # ALBERT
             (("q_lin", "k_lin", "v_lin"), f"{name}.out_lin".lstrip(".")),
         ):
-            if all(isinstance(getattr(module, part, None), nn.Linear) for part in parts):
+            if _fits(model, module, parts, out):
                 found.append(_Attention(module, [f"{name}.{part}".lstrip(".") for part in parts], out))
     if not found:
         packed = any(isinstance(module, nn.MultiheadAttention) for module in model.modules())
@@ -143,6 +149,20 @@ def _attentions(model: nn.Module) -> list[_Attention]:
             f"in this {type(model).__name__}{but}"
         )
     return found
+
+
+def _fits(model: nn.Module, module: nn.Module, parts: tuple[str, ...], out: str) -> bool:
+    """Whether `module` is an attention of these parts, and of no others that a head has a share in."""
+    if hasattr(module, "block_size"):
+        return False  # BigBird's, which the model replaces by one of the config's sizes as it runs
+    layers = [getattr(module, part, None) for part in parts]
+    after = dict(model.named_modules()).get(out)
+    if not all(isinstance(layer, nn.Linear) for layer in (*layers, after)):
+        return False
+    others = {name for name, child in module.named_children() if any(True for _ in child.parameters())}
+    known = {*parts, "distance_embedding", "dense", "out_lin", "LayerNorm"}
+    widths = {layer.out_features for layer in layers} | {after.in_features}
+    return hasattr(module, "attention_head_size") and others <= known and len(widths) == 1
 
 
 @contextlib.contextmanager

@@ -16,12 +16,16 @@ def magnitude(
 
     share: of those weights that are zero afterwards, in [0, 1); zeros that are there already count first.
     names: of the layers, as in `surgery.layers`, such as "*encoder*". per_layer: cut the same share of each layer,
-    instead of the smallest of all of them together, wherever they are.
+    instead of the smallest of all of them together, wherever they are. A weight that an embedding shares with a linear
+    layer stays shared, so that the embedding gets the same zeros. Raises ValueError for a name that fits no layer;
+    warns where the linear layers hold little of the model.
 
     Han et al. 2015, arXiv:1506.02626, section 3.
     """
     model = surgery.copied(model)
     cut = _weights(model, names)
+    if names == "*":
+        surgery.warn_if_little(model, surgery.layers(model), "magnitude")
     _apply(cut, _kept(cut, fraction(share), per_layer))
     return model
 
@@ -91,7 +95,10 @@ def cubic(progress: float, share: float) -> float:
 
 def _weights(model: nn.Module, names: str | Iterable[str]) -> list[nn.Parameter]:
     """The weights of the linear layers of these names, once where layers share one."""
-    return list({id(layer.weight): layer.weight for layer in surgery.layers(model, names).values()}.values())
+    found = surgery.layers(model, names)
+    for name, layer in found.items():
+        surgery.check_parameter(name, layer)
+    return list({id(layer.weight): layer.weight for layer in found.values()}.values())
 
 
 def _kept(weights: list[nn.Parameter], share: float, per_layer: bool) -> list[Tensor]:
