@@ -35,7 +35,7 @@ clean:                            ## remove what was built; the environment and 
 	rm -rf build
 
 $(READY)-lab: pyproject.toml setup.py scripts/setup.sh
-	@sh scripts/setup.sh '.[text,deploy]'
+	@sh scripts/setup.sh '.[text,speech,deploy]'
 	@touch $@
 
 $(READY)-test: pyproject.toml setup.py scripts/setup.sh

@@ -63,11 +63,19 @@ def test_environment_yml_and_pyproject_ask_for_the_same_things():
     conda = dict(split(line) for line in environment["dependencies"] if isinstance(line, str))
     wanted = dict(split(line) for line in PYPROJECT["project"]["dependencies"])
     wanted["pytorch"] = wanted.pop("torch")  # conda-forge's name for it
-    del wanted["espeakng-loader"]  # from PyPI alone: pip brings it with `-e .`
     assert conda.pop("python").startswith(PYPROJECT["project"]["requires-python"])
     conda.pop("pip")
     assert conda == wanted
-    assert {"pip": ["-e .[text,deploy]"]} in environment["dependencies"]
+    assert {"pip": ["-e .[text,speech,deploy]"]} in environment["dependencies"]
+
+
+def test_what_is_under_the_gpl_is_installed_only_where_speech_is_asked_for():
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    names = {key: [split(line)[0] for line in lines] for key, lines in extras.items()}
+    assert names["speech"] == ["espeakng-loader"]
+    assert [key for key, required in names.items() if "espeakng-loader" in required] == ["speech"]
+    assert "espeakng-loader" not in [split(line)[0] for line in PYPROJECT["project"]["dependencies"]]
+    assert "speech" in re.search(r"kdlab\[(.*?)\]", extras["test"][0])[1].split(",")
 
 
 def imports(path: Path) -> set[str]:
@@ -208,8 +216,8 @@ def test_make_hands_torch_on_and_an_environment_of_the_other_kind_is_not_taken_f
     def make(*words: str) -> str:
         return subprocess.run(["make", "lab", *words], capture_output=True, text=True, env=environ, cwd=ROOT).stdout
 
-    assert [make(), make()] == ["TORCH= scripts/setup.sh .[text,deploy]\n", ""]
-    assert [make("TORCH=cpu"), make("TORCH=cpu")] == ["TORCH=cpu scripts/setup.sh .[text,deploy]\n", ""]
+    assert [make(), make()] == ["TORCH= scripts/setup.sh .[text,speech,deploy]\n", ""]
+    assert [make("TORCH=cpu"), make("TORCH=cpu")] == ["TORCH=cpu scripts/setup.sh .[text,speech,deploy]\n", ""]
 
 
 def test_setup_readme_and_pyproject_ask_for_the_same_torch():

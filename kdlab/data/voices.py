@@ -170,8 +170,9 @@ class _Espeak:
             import espeakng_loader
         except ImportError:
             raise ModuleNotFoundError(
-                "digits-speech is spoken by espeak-ng, which is not installed here; "
-                "`pip install espeakng-loader` brings it"
+                "the data set digits-speech of notebooks 06 and 08 is spoken by espeak-ng, which is not installed "
+                "here. `pip install 'kdlab[speech]'` installs it (in a checkout: pip install -e '.[speech]'). It is an "
+                "extra because it is under GPL-3.0-or-later; all other notebooks run without it"
             ) from None
         self.library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
         folder = str(espeakng_loader.get_data_path())
