@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import NOTEBOOKS, ROOT
 
+import kdlab
 from kdlab import metrics
 from kdlab.course import readme as generated
 
@@ -76,6 +77,16 @@ def test_what_is_under_the_gpl_is_installed_only_where_speech_is_asked_for():
     assert [key for key, required in names.items() if "espeakng-loader" in required] == ["speech"]
     assert "espeakng-loader" not in [split(line)[0] for line in PYPROJECT["project"]["dependencies"]]
     assert "speech" in re.search(r"kdlab\[(.*?)\]", extras["test"][0])[1].split(",")
+
+
+def test_the_version_is_typed_once_and_the_citation_and_the_changelog_follow_it():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == kdlab.__version__ and citation["cff-version"] == "1.2.0"
+    releases = re.findall(r"^## (\S+)(?: - (\S+))?$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert releases[0] == ("Unreleased", "")
+    assert releases[1] == (kdlab.__version__, str(citation["date-released"]))
+    assert "version" in PYPROJECT["project"]["dynamic"] and "version" not in PYPROJECT["project"]
+    assert kdlab.__version__ not in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def imports(path: Path) -> set[str]:
@@ -272,7 +283,7 @@ def test_the_readmes_figure_shows_what_results_say():
 
 def test_the_readmes_table_lists_every_notebook_and_links_lead_somewhere():
     assert [f"{file}.ipynb" for *_, file, _ in generated.COURSE] == [path.name for path in NOTEBOOKS]
-    for page in ("README.md", "CONTRIBUTING.md"):
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
             assert link.startswith("http") or (ROOT / link).exists(), f"{page} links to {link}, which is not there"
     for path in NOTEBOOKS:
