@@ -11,8 +11,10 @@ export VENV PYTHON TORCH
 lab: $(READY)-lab                 ## set up, and open JupyterLab on the first notebook
 	@$(BIN)/kdlab lab
 
-test: $(READY)-test               ## set up, and run ruff, the unit tests, every notebook small, and the browser tests
+test: $(READY)-test               ## set up, and run ruff, the type checker, the unit tests, every notebook small, and the browser tests
 	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/ty check --python $(VENV)
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 course: $(READY)-test             ## every notebook at its own values: what it says is seen, and is not another run's

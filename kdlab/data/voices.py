@@ -218,9 +218,9 @@ def _main() -> None:
     espeak = _Espeak()
     said = [espeak.say(*sentence) for sentence in json.load(sys.stdin)]
     together = {name: np.concatenate([getattr(one, name) for one in said]) for name in Said._fields}
-    np.savez(
-        sys.stdout.buffer, samples=[len(one.sound) for one in said], sounds=[len(one.word) for one in said], **together
-    )
+    together["samples"] = np.array([len(one.sound) for one in said])
+    together["sounds"] = np.array([len(one.word) for one in said])
+    np.savez(sys.stdout.buffer, **together)  # ty: ignore[invalid-argument-type]  (no array is called allow_pickle)
 
 
 if __name__ == "__main__":
