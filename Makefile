@@ -11,8 +11,10 @@ export VENV PYTHON TORCH
 lab: $(READY)-lab                 ## set up, and open JupyterLab on the first notebook
 	@$(BIN)/kdlab lab
 
-test: $(READY)-test               ## set up, and run ruff, the unit tests, every notebook small, and the browser tests
+test: $(READY)-test               ## set up, and run ruff, the type checker, the unit tests, every notebook small, and the browser tests
 	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/ty check --python $(VENV)
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 course: $(READY)-test             ## every notebook at its own values: what it says is seen, and is not another run's
@@ -35,7 +37,7 @@ clean:                            ## remove what was built; the environment and 
 	rm -rf build
 
 $(READY)-lab: pyproject.toml setup.py scripts/setup.sh
-	@sh scripts/setup.sh '.[text,deploy]'
+	@sh scripts/setup.sh '.[text,speech,deploy]'
 	@touch $@
 
 $(READY)-test: pyproject.toml setup.py scripts/setup.sh

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
 
 from kdlab import disk, place
 
@@ -92,7 +93,7 @@ def _app(path: Path) -> list[str]:
 class _Pairs(typer.core.TyperCommand):
     """`-p T 8`, as papermill writes it, is `-p T=8`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # ty: ignore[incompatible-method-override]
         words, joined = list(args), []
         while words:
             joined.append(words.pop(0))

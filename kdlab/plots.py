@@ -106,7 +106,7 @@ def learning(
         ax.plot(x, values.mean(axis=0), color=colour, linewidth=2, label=name)
         ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.25, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True)  # ty: ignore[unknown-argument]  (MaxNLocator's)
     ax.legend(frameon=False)
     return ax
 

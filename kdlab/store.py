@@ -125,6 +125,18 @@ def has(name: str, settings: dict) -> bool:
     return (folder() / f"{name}.{entry_key(name, settings)}.value.safetensors").exists()
 
 
+def copy_out(name: str, settings: dict) -> bytes | None:
+    """Return the file of this entry of `value` as bytes, for `copy_in` on another machine; None where there is none."""
+    path = folder() / f"{name}.{entry_key(name, settings)}.value.safetensors"
+    return path.read_bytes() if path.exists() else None
+
+
+def copy_in(name: str, settings: dict, blob: bytes) -> None:
+    """Keep an entry that `copy_out` returned elsewhere; it is checked when it is read."""
+    folder().mkdir(parents=True, exist_ok=True)
+    write(folder() / f"{name}.{entry_key(name, settings)}.value.safetensors", blob)
+
+
 def checkpoint(name: str, settings: dict) -> Path:
     """Where a training of these settings may keep itself while it runs, for `train.fit(…, checkpoint=…)`."""
     return folder() / f"{name}.{entry_key(name, settings)}.checkpoint"

@@ -31,7 +31,15 @@ def empty_cache(tmp_path_factory):
     """Nothing that an earlier run kept may help: cache and store begin empty and belong to this run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        for name in ("KDLAB_STORE", "KDLAB_MIRROR", "KDLAB_DEVICE", "KDLAB_THREADS", "KDLAB_WORKERS"):
+        for name in (
+            "KDLAB_STORE",
+            "KDLAB_MIRROR",
+            "KDLAB_DEVICE",
+            "KDLAB_THREADS",
+            "KDLAB_WORKERS",
+            "KDLAB_BACKEND",
+            "KDLAB_SCHEDULER",
+        ):
             patch.delenv(name, raising=False)
         yield
 

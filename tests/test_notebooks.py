@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 
 import nbformat
@@ -12,6 +13,9 @@ import yaml
 from conftest import NOTEBOOKS, ROOT
 
 from kdlab import course
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import check_notebooks
 
 PROFILES = yaml.safe_load((ROOT / "notebooks" / "profiles.yaml").read_text())
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -92,14 +96,20 @@ def test_what_is_wrong_with_a_notebook_is_seen(source, problem, tmp_path, offlin
     assert re.search(problem, said), said
 
 
+def test_outputs_and_lost_or_doubled_ids_are_found(tmp_path):
+    """Planted: one output, one cell without an id, one id twice."""
+    code = {"cell_type": "code", "outputs": [], "execution_count": None, "source": [], "metadata": {}}
+    cells = [code | {"id": "a", "outputs": ["1"]}, code, code | {"id": "b"}, code | {"id": "b"}]
+    (tmp_path / "bad.ipynb").write_text(json.dumps({"cells": cells}))
+    first, second, third = check_notebooks.problems(tmp_path / "bad.ipynb")
+    assert "cell 1 has outputs" in first and "cell 2 has no id" in second and "2 cells have the id 'b'" in third
+
+
 @each_notebook
 def test_notebook_is_committed_without_outputs_and_with_its_parts(path):
     raw = json.loads(path.read_text(encoding="utf-8"))
     cells = raw["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
-    assert all(cell["id"] for cell in cells)
-    assert len({cell["id"] for cell in cells}) == len(cells)
+    assert check_notebooks.problems(path) == []
     assert sum("parameters" in cell["metadata"].get("tags", []) for cell in cells) == 1
     assert raw["metadata"]["kernelspec"]["name"] == "python3"
     text = "".join("".join(cell["source"]) for cell in cells)

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from test_experiment import cell
 
 from kdlab import parallel, store
 
@@ -107,3 +108,65 @@ def test_a_dask_cluster_whose_worker_is_killed_in_mid_run_loses_nothing(tmp_path
         squares = parallel.map(dies_once, [(i, tmp_path) for i in range(8)], n_jobs=2, backend="dask")
     assert squares == [i * i for i in range(8)]
     assert (tmp_path / "2.ran").read_text() == "xx"
+
+
+@pytest.mark.parametrize(
+    ("environment", "error", "said"),
+    [
+        ({"KDLAB_BACKEND": "threads"}, ValueError, "KDLAB_BACKEND is 'loky', 'dask' or 'ray', got 'threads'"),
+        ({"KDLAB_SCHEDULER": "tcp://127.0.0.1:1"}, ValueError, "set KDLAB_BACKEND=dask"),
+        (
+            {"KDLAB_BACKEND": "dask", "KDLAB_SCHEDULER": "nowhere://x"},
+            ConnectionError,
+            "address of a running dask scheduler.*'nowhere://x'",
+        ),
+    ],
+)
+def test_a_backend_setting_that_cannot_be_used_is_named(environment, error, said, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(error, match=said):
+        parallel.map(abs, [(-1,), (-2,)], n_jobs=2)
+    assert parallel.map(abs, [(-1,)], n_jobs=1) == [1]  # asked for here, it needs no cluster
+
+
+ON_A_CLUSTER = """
+@run.cached
+def square(i, folder, seed=0):
+    first = not os.path.exists(f"{folder}/{i}.ran")
+    with open(f"{folder}/{i}.ran", "a") as file:
+        file.write("x")
+    if i == 2 and first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)
+    return {"square": torch.tensor(i * i), "process": os.getpid(), "cache": os.environ["KDLAB_CACHE"]}
+"""
+
+
+def test_an_experiment_on_a_cluster_with_folders_of_its_own_loses_nothing_and_keeps_all_here(tmp_path, monkeypatch):
+    """Two workers with separate caches, one of them killed: the results, and their entries, are this process's."""
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    def worker(i: int) -> dict:
+        environment = {"KDLAB_CACHE": str(tmp_path / f"worker-{i}"), "KDLAB_STORE": "", "KDLAB_BACKEND": "dask"}
+        return {"cls": Nanny, "options": {"nthreads": 1, "env": environment}}
+
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "mine"))
+    monkeypatch.setenv("KDLAB_STORE", "")
+    monkeypatch.setenv("KDLAB_BACKEND", "dask")
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "port": 0, "host": "127.0.0.1"}}
+    names = cell(ON_A_CLUSTER, os=os, signal=signal, time=time, torch=torch)
+    settings = {"i": range(6), "folder": [str(tmp_path)]}
+    with SpecCluster(workers={i: worker(i) for i in range(2)}, scheduler=scheduler) as cluster:
+        monkeypatch.setenv("KDLAB_SCHEDULER", cluster.scheduler_address)
+        there = names["square"].each(**settings)
+    found = [there[i, str(tmp_path)] for i in range(6)]
+    assert [int(each["square"]) for each in found] == [i * i for i in range(6)]
+    assert {each["cache"] for each in found} <= {str(tmp_path / f"worker-{i}") for i in range(2)}
+    assert os.getpid() not in {each["process"] for each in found}
+    assert len([row for row in store.entries() if row["damaged"] is None]) == 6
+    assert (tmp_path / "2.ran").read_text() == "xx"
+    monkeypatch.delenv("KDLAB_BACKEND")
+    monkeypatch.delenv("KDLAB_SCHEDULER")
+    again = names["square"].each(**settings)  # the cluster is gone: all come from the store here
+    assert [again[key]["process"] for key in there] == [there[key]["process"] for key in there]

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import NOTEBOOKS, ROOT
 
+import kdlab
 from kdlab import metrics
 from kdlab.course import readme as generated
 
@@ -55,11 +56,29 @@ def test_environment_yml_and_pyproject_ask_for_the_same_things():
     conda = dict(split(line) for line in environment["dependencies"] if isinstance(line, str))
     wanted = dict(split(line) for line in PYPROJECT["project"]["dependencies"])
     wanted["pytorch"] = wanted.pop("torch")  # conda-forge's name for it
-    del wanted["espeakng-loader"]  # from PyPI alone: pip brings it with `-e .`
     assert conda.pop("python").startswith(PYPROJECT["project"]["requires-python"])
     conda.pop("pip")
     assert conda == wanted
-    assert {"pip": ["-e .[text,deploy]"]} in environment["dependencies"]
+    assert {"pip": ["-e .[text,speech,deploy]"]} in environment["dependencies"]
+
+
+def test_what_is_under_the_gpl_is_installed_only_where_speech_is_asked_for():
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    names = {key: [split(line)[0] for line in lines] for key, lines in extras.items()}
+    assert names["speech"] == ["espeakng-loader"]
+    assert [key for key, required in names.items() if "espeakng-loader" in required] == ["speech"]
+    assert "espeakng-loader" not in [split(line)[0] for line in PYPROJECT["project"]["dependencies"]]
+    assert "speech" in re.search(r"kdlab\[(.*?)\]", extras["test"][0])[1].split(",")
+
+
+def test_the_version_is_typed_once_and_the_citation_and_the_changelog_follow_it():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == kdlab.__version__ and citation["cff-version"] == "1.2.0"
+    releases = re.findall(r"^## (\S+)(?: - (\S+))?$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert releases[0] == ("Unreleased", "")
+    assert releases[1] == (kdlab.__version__, str(citation["date-released"]))
+    assert "version" in PYPROJECT["project"]["dynamic"] and "version" not in PYPROJECT["project"]
+    assert kdlab.__version__ not in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def imports(path: Path) -> set[str]:
@@ -200,8 +219,8 @@ def test_make_hands_torch_on_and_an_environment_of_the_other_kind_is_not_taken_f
     def make(*words: str) -> str:
         return subprocess.run(["make", "lab", *words], capture_output=True, text=True, env=environ, cwd=ROOT).stdout
 
-    assert [make(), make()] == ["TORCH= scripts/setup.sh .[text,deploy]\n", ""]
-    assert [make("TORCH=cpu"), make("TORCH=cpu")] == ["TORCH=cpu scripts/setup.sh .[text,deploy]\n", ""]
+    assert [make(), make()] == ["TORCH= scripts/setup.sh .[text,speech,deploy]\n", ""]
+    assert [make("TORCH=cpu"), make("TORCH=cpu")] == ["TORCH=cpu scripts/setup.sh .[text,speech,deploy]\n", ""]
 
 
 def test_setup_readme_and_pyproject_ask_for_the_same_torch():
@@ -256,7 +275,7 @@ def test_the_readmes_figure_shows_what_results_say():
 
 def test_the_readmes_table_lists_every_notebook_and_links_lead_somewhere():
     assert [f"{file}.ipynb" for *_, file, _ in generated.COURSE] == [path.name for path in NOTEBOOKS]
-    for page in ("README.md", "CONTRIBUTING.md"):
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
             assert link.startswith("http") or (ROOT / link).exists(), f"{page} links to {link}, which is not there"
     for path in NOTEBOOKS:

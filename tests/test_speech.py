@@ -153,7 +153,9 @@ def test_a_missing_espeak_and_a_voice_it_lacks_are_named(monkeypatch, tmp_path):
         voices.spoken([voices.Sentence(["one"], "xx+m1")])
     (tmp_path / "espeakng_loader.py").write_text("raise ImportError")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ModuleNotFoundError, match="pip install espeakng-loader"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"notebooks 06 and 08.*pip install 'kdlab\[speech\]'.*GPL-3\.0-or-later"
+    ):
         voices.spoken([voices.Sentence(["one"])])
     (tmp_path / "espeakng_loader.py").write_text(
         "def get_library_path(): return '/nowhere/libespeak.so'\ndef get_data_path(): return '/nowhere'"

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from email.parser import BytesParser
 
 import pytest
 from conftest import NOTEBOOKS, ROOT
@@ -21,7 +24,7 @@ print("started " + json.dumps([sys.argv[1:], sorted(os.listdir())]))
 def wheel(tmp_path_factory):
     """The wheel, built of a copy of this checkout, without a network."""
     source, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("wheel")
-    for name in ("kdlab", "notebooks"):
+    for name in ("kdlab", "notebooks", "LICENSES"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -77,6 +80,34 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_course(wheel):
     }
     assert of_package | of_course <= inside
     assert {name for name in inside if name.startswith("kdlab/notebooks/")} == of_course
+
+
+def test_the_wheel_carries_every_license_and_declares_them(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+        metadata = BytesParser().parsebytes(archive.read(f"{info}/METADATA"))
+        listed = metadata.get_all("License-File")
+        for name in listed:
+            assert archive.read(f"{info}/licenses/{name}") == (ROOT / name).read_bytes()
+    texts = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "LICENSES").iterdir())
+    assert sorted(listed) == sorted(["LICENSE", *texts])
+    assert metadata["License-Expression"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
+
+
+def test_the_license_expression_is_the_sum_of_the_table_and_each_file_has_a_row():
+    expression = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (ROOT / "LICENSES" / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ") and not line.startswith("| file")
+    ]
+    assert {name for row in rows for name in row[2].split(" AND ")} == set(expression.split(" AND "))
+    named = {text for row in rows for text in re.findall(r"`(.*?)`", row[4])}
+    there = {path.name for path in (ROOT / "LICENSES").iterdir()} - {"README.md"}
+    assert named - {"../LICENSE"} == there
+    for pattern in ("data/mnist/*.gz", "data/glosses/*.xz", "widgets/page/*.js", "teachers/*.safetensors"):
+        for path in (ROOT / "kdlab").glob(pattern):
+            assert any(path.match(p) for row in rows for p in re.findall(r"`(kdlab/.*?)`", row[0])), path
 
 
 def test_lab_in_an_empty_folder_puts_the_notebooks_there_opens_the_first_and_keeps_what_was_edited(kdlab, tmp_path):

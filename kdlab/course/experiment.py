@@ -13,6 +13,7 @@ notebook's functions it calls, its arguments, the values of the globals it reads
 from the device, the precision, the number of workers, or the version of another library.
 """
 
+import contextlib
 import functools
 import inspect
 import itertools
@@ -218,13 +219,28 @@ class Cached:
         """Compute those jobs that the store lacks, side by side; return what could not be kept there."""
         name = f"{self.run.name}-{self.__name__}"
         new = {point: bound for point, bound in jobs.items() if not store.has(name, self._settings(bound, context))}
-        if len(new) < 2 or parallel.worker_count() == 1:  # a single one is left to this process
+        backend = parallel.chosen_backend()
+        if len(new) < 2 or (backend == "loky" and parallel.worker_count() == 1):  # a single one is left to this process
             return {}
+        if backend != "loky":
+            return self._make_on_cluster(name, new, context)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             shipped = Path(folder) / "function.pickle"
             shipped.write_bytes(cloudpickle.dumps(self))
             found = parallel.map(_work, [(str(shipped), bound) for bound in new.values()], progress=self.__name__)
         return {point: made[0] for point, made in zip(new, found, strict=True) if made}
+
+    def _make_on_cluster(self, name: str, new: dict[tuple, dict[str, Any]], context: str) -> dict[tuple, Any]:
+        """Compute jobs on machines with stores of their own, and keep here what they return."""
+        shipped, unkept = cloudpickle.dumps(self), {}
+        found = parallel.map(_work_away, [(shipped, bound) for bound in new.values()], progress=self.__name__)
+        for (point, bound), (blob, made) in zip(new.items(), found, strict=True):
+            if blob is None:
+                unkept[point] = made
+                continue
+            with contextlib.suppress(OSError):  # a store that cannot be written: the call computes it here, and warns
+                store.copy_in(name, self._settings(bound, context), blob)
+        return unkept
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_context": self.context()}
@@ -244,6 +260,19 @@ def _work(path: str, bound: dict[str, Any]) -> tuple:
     made = cached(**bound)
     settings = cached._settings(bound, cached.context())
     return () if store.has(f"{cached.run.name}-{cached.__name__}", settings) else (made,)
+
+
+@functools.lru_cache(maxsize=1)
+def _shipped_bytes(shipped: bytes) -> Cached:
+    return cloudpickle.loads(shipped)
+
+
+def _work_away(shipped: bytes, bound: dict[str, Any]) -> tuple[bytes | None, Any]:
+    """In a worker of a cluster: compute one result; return the store's file of it, or itself where it was not kept."""
+    cached = _shipped_bytes(shipped)
+    made = cached(**bound)
+    blob = store.copy_out(f"{cached.run.name}-{cached.__name__}", cached._settings(bound, cached.context()))
+    return (None, made) if blob is None else (blob, None)
 
 
 class Grid(dict):

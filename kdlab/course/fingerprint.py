@@ -9,7 +9,7 @@ import dis
 import enum
 import functools
 import hashlib
-import importlib
+import importlib.util
 import inspect
 import itertools
 import sys
@@ -89,7 +89,7 @@ class Tracer:
             for read, value in reads(member):
                 self.follow(value, f"{called}: {read}", strict=place == "user")
 
-    def _parts(self, value: Any, name: str) -> Iterator[bytes]:
+    def _parts(self, value: Any, name: str) -> Iterator[bytes | memoryview]:
         """The bytes that stand for a value."""
         if isinstance(value, np.generic):
             value = value.item()
@@ -111,7 +111,7 @@ class Tracer:
         else:
             yield from self._parts_of_many(value, name)
 
-    def _parts_of_many(self, value: Any, name: str) -> Iterator[bytes]:
+    def _parts_of_many(self, value: Any, name: str) -> Iterator[bytes | memoryview]:
         if isinstance(value, dict):
             items = [(repr(key), each) for key, each in value.items()]
         elif isinstance(value, set | frozenset):
@@ -135,7 +135,7 @@ class Tracer:
             yield key.encode()
             yield from self._parts(each, f"{name}[{key}]" if key else name)
 
-    def _parts_of_model(self, model: nn.Module, name: str) -> Iterator[bytes]:
+    def _parts_of_model(self, model: nn.Module, name: str) -> Iterator[bytes | memoryview]:
         yield repr(model).encode()
         for module_name, module in model.named_modules():
             self._code(type(module), label(type(module)))
@@ -153,7 +153,7 @@ class Tracer:
         packed = {key: value for key, value in model.state_dict().items() if key not in tensors}
         yield from self._parts_of_many(packed, name)  # such as the int8 weights of torch.ao's layers
 
-    def _parts_of_callable(self, value: Any, name: str) -> Iterator[bytes]:
+    def _parts_of_callable(self, value: Any, name: str) -> Iterator[bytes | memoryview]:
         if isinstance(value, functools.partial):
             yield from self._parts_of_many([value.func, list(value.args), value.keywords], name)
         elif isinstance(value, types.MethodType):
@@ -335,7 +335,7 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     return own | {"training": module.training}
 
 
-def _bytes_of_tensor(tensor: Tensor) -> Iterator[bytes]:
+def _bytes_of_tensor(tensor: Tensor) -> Iterator[bytes | memoryview]:
     flat = tensor.detach()
     yield f"tensor {flat.dtype} {tuple(flat.shape)}".encode()
     if flat.is_quantized:

@@ -155,10 +155,10 @@ def _files(name: str) -> tuple[File, ...]:
             file,
             name,
             (f"md5:{md5}", *([f"sha256:{also[file]}"] if file in also else [])),
-            tuple(home + file for home in its.mirrors),
+            tuple(home + file for home in its.mirrors),  # ty: ignore[missing-attribute]  (torchvision's)
             folder=f"{its.__name__}/raw",
         )
-        for file, md5 in its.resources
+        for file, md5 in its.resources  # ty: ignore[missing-attribute]
     )
 
 

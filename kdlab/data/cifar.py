@@ -31,7 +31,10 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tu
 
 
 def _unpickled(archive: tarfile.TarFile, name: str) -> dict:
-    return _Plain(io.BytesIO(archive.extractfile(name).read()), encoding="latin1").load()
+    file = archive.extractfile(name)
+    if file is None:  # a folder or a link of that name
+        raise KeyError(f"{name} is not a file in the archive")
+    return _Plain(io.BytesIO(file.read()), encoding="latin1").load()
 
 
 class _Plain(pickle.Unpickler):

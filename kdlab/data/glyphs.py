@@ -45,7 +45,7 @@ def load(
             f"{n_train}, {n_test} and {strength}"
         )
     parts = [_part(n_classes, n, float(strength), mix(seed, part)) for part, n in enumerate((n_train, n_test))]
-    return (*(tensor.clone() for part in parts for tensor in part), characters[:n_classes])
+    return (*(tensor.clone() for part in parts for tensor in part), characters[:n_classes])  # ty: ignore[invalid-explicit-return]  (four tensors)
 
 
 @functools.lru_cache(maxsize=2)  # the two parts of the set in use: jobs in one process ask for the same again and again
@@ -81,7 +81,11 @@ def sheets() -> tuple[Tensor, tuple[str, ...]]:
 def paths() -> list[Path]:
     """The font files, all there. Raises DataUnavailable where one is not."""
     found = importlib.util.find_spec("matplotlib")  # found, not imported
-    folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" if found else Path("matplotlib (not installed)")
+    folder = (
+        Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+        if found and found.origin
+        else Path("matplotlib (not installed)")
+    )
     if gone := [name for name in FONTS if not (folder / name).is_file()]:
         raise DataUnavailable(
             f"the font {gone[0]} is not in {folder}, where matplotlib keeps it; glyphs are rendered "

@@ -170,8 +170,9 @@ class _Espeak:
             import espeakng_loader
         except ImportError:
             raise ModuleNotFoundError(
-                "digits-speech is spoken by espeak-ng, which is not installed here; "
-                "`pip install espeakng-loader` brings it"
+                "the data set digits-speech of notebooks 06 and 08 is spoken by espeak-ng, which is not installed "
+                "here. `pip install 'kdlab[speech]'` installs it (in a checkout: pip install -e '.[speech]'). It is an "
+                "extra because it is under GPL-3.0-or-later; all other notebooks run without it"
             ) from None
         self.library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
         folder = str(espeakng_loader.get_data_path())
@@ -217,9 +218,9 @@ def _main() -> None:
     espeak = _Espeak()
     said = [espeak.say(*sentence) for sentence in json.load(sys.stdin)]
     together = {name: np.concatenate([getattr(one, name) for one in said]) for name in Said._fields}
-    np.savez(
-        sys.stdout.buffer, samples=[len(one.sound) for one in said], sounds=[len(one.word) for one in said], **together
-    )
+    together["samples"] = np.array([len(one.sound) for one in said])
+    together["sounds"] = np.array([len(one.word) for one in said])
+    np.savez(sys.stdout.buffer, **together)  # ty: ignore[invalid-argument-type]  (no array is called allow_pickle)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def nonzero(model: nn.Module) -> int:
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Every weight of the model by name, once where layers share it: its parameters, and what quantised layers keep in
     bytes or pack away, which `model.parameters()` leaves out."""
-    found = dict(model.named_parameters())
+    found: dict[str, Tensor] = dict(model.named_parameters())
     found |= {name: buffer for name, buffer in model.named_buffers() if buffer.dtype == torch.int8}
     for name, layer in model.named_modules():
         if hasattr(layer, "in_features") and hasattr(layer, "_weight_bias"):  # torch.ao's quantised layers
@@ -89,7 +89,7 @@ def _recurrent(x, into, across, *_, out_shape=None, **__) -> int:
     return 2 * x[0] * x[1] * (math.prod(into) + math.prod(across))
 
 
-def _linear(x, *_, out_shape=None, **__) -> int:
+def _linear(x, *_, out_shape, **__) -> int:
     return 2 * math.prod(x) * out_shape[-1]
 
 
@@ -159,7 +159,7 @@ class _Held(TorchDispatchMode):
         self._known = {tensor.untyped_storage().data_ptr() for tensor in known if not tensor.is_quantized}
         self._seen = weakref.WeakSet()
 
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # ty: ignore[lost-keyword-for-regular-parameter]
         made = operation(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):

@@ -86,7 +86,7 @@ def start(generalist: nn.Sequential, own: Sequence[int]) -> nn.Sequential:
     net[-1] = nn.Linear(last.in_features, len(own) + 1).to(last.weight)
     with torch.no_grad():
         for mine, theirs, raised in ((net[-1].weight, last.weight, 0), (net[-1].bias, last.bias, math.log(len(rest)))):
-            mine.copy_(torch.cat([theirs[list(own)], theirs[rest].mean(dim=0, keepdim=True) + raised]))
+            mine.copy_(torch.cat([theirs[list(own)], theirs[rest].mean(dim=0, keepdim=True) + raised]))  # ty: ignore[not-callable]
     return net
 
 
@@ -147,7 +147,7 @@ def learn(
 
     def full(net: nn.Module, i: Tensor) -> dict[str, Tensor]:
         images, inside = data.jitter(x[i], pixels), targets[i] < len(own)
-        s, t, share = net(images), ask(images), inside.float().mean()
+        s, t, share = net(images), ask(images), inside.float().mean()  # ty: ignore[not-callable]
         terms = {"ce": 0 * s.sum(), "kd": 0 * s.sum()}
         if inside.any():
             terms["ce"] = share * losses.label(s[inside], y[i][inside])
