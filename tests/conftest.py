@@ -86,7 +86,7 @@ def _say_slowest(terminalreporter, reports, n=10):
     """The n tests that took longest, fixtures included; a fixture's time counts for the test that had it made."""
     seconds = Counter()
     for report in reports:
-        seconds[report.nodeid] += report.duration
+        seconds[report.nodeid] += getattr(report, "duration", 0)  # a file that cannot be collected has none
     if seconds:
         terminalreporter.section(f"the {n} slowest tests, of {sum(seconds.values()):.0f} s in all")
         for name, duration in seconds.most_common(n):

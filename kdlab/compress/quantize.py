@@ -7,7 +7,7 @@ smaller = int8(int8_embeddings(net))       # a byte a weight, and products of by
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from . import surgery
 from .surgery import copied, layers
 
 ROUNDED = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, surgery.Conv1D)  # layers with a weight to round
-Names = str | Iterable[str]
+Names = str | Collection[str]
 
 
 def levels(bits: int) -> int:

@@ -173,7 +173,13 @@ class Run:
     ):
         if "lr" not in knobs.knobs:
             raise ValueError("a run needs the knob lr, its learning rate, such as Knobs(lr=1e-3, T=4.0)")
-        self.recipe = {"build": build, "data": data, "objective": objective, "epochs": epochs, **settings}
+        self.recipe: dict[str, Any] = {
+            "build": build,
+            "data": data,
+            "objective": objective,
+            "epochs": epochs,
+            **settings,
+        }
         self.knobs = knobs
         self.script: list[dict[str, Any]] = []  # turns to come by themselves, of a log that is followed
         self.student = build()

@@ -68,12 +68,13 @@ class Score(float):
     """
 
     def __new__(cls, right: float, n: int):
-        score = super().__new__(cls, 100 * right)
-        score.error, score.n = 100 * (right * (1 - right) / n) ** 0.5, n
-        return score
+        return super().__new__(cls, 100 * right)
 
-    def __getnewargs__(self) -> tuple[float, int]:
-        return float(self) / 100, self.n
+    def __init__(self, right: float, n: int):
+        self.right, self.n, self.error = right, n, 100 * (right * (1 - right) / n) ** 0.5
+
+    def __reduce__(self):
+        return Score, (self.right, self.n)
 
     def __repr__(self) -> str:
         return " ± ".join(round_to_spread(float(self), self.error)) + " %" if self.error else f"{float(self):g} %"

@@ -143,7 +143,7 @@ def fit(
     seed: int | Sequence[int] = 0,
     without: Sequence[Sequence[int]] | None = None,
     n_jobs: int = 1,
-    backend: str = "loky",
+    backend: str | None = None,
     progress: str = "",
     **settings,
 ) -> Sequence[nn.Module]:
