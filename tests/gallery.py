@@ -15,7 +15,8 @@ def listen() -> widgets.Panel:
     """Half a second of six states of three words."""
     energies, teacher, student = (torch.randn(50, k, generator=RNG) for k in (40, 6, 6))
     sound, truth = np.zeros(4_000, dtype=np.int16), torch.arange(50) * 6 // 50
-    return widgets.listen(energies, sound, 8_000, teacher, student, truth, [0, 0, 1, 1, 1, 2], ["a", "b", "–"])
+    heard = {"groups": [0, 0, 1, 1, 1, 2], "energies": energies, "sound": sound, "rate": 8_000}
+    return widgets.listen(student, teacher, truth, ["a", "b", "–"], **heard)
 
 
 def pad() -> widgets.Panel:
@@ -43,13 +44,13 @@ def stack() -> widgets.Stack:
 
 PANELS = {
     "temperature": lambda: widgets.temperature(Z[0], NAMES, image=IMAGES[0], label=2),
-    "microscope": lambda: widgets.microscope(Z[:9], IMAGES[:9], LABELS[:9], names=NAMES, others=(Z, IMAGES, LABELS)),
+    "microscope": lambda: widgets.microscope(Z[:9], LABELS[:9], NAMES, images=IMAGES[:9], others=(Z, LABELS, IMAGES)),
     "similarity": lambda: widgets.similarity(Z, LABELS, NAMES, images=IMAGES),
     "two_terms": lambda: widgets.two_terms(S[0], Z[0], 2, NAMES),
     "gradient_size": lambda: widgets.gradient_size(S, Z),
     "hot_limit": lambda: widgets.hot_limit(S[0], Z[0], NAMES),
     "ensemble": lambda: widgets.ensemble(Z[:3], NAMES),
-    "omitted": lambda: widgets.omitted(Z, LABELS, (3,), NAMES, images=IMAGES),
+    "omitted": lambda: widgets.omitted(Z, LABELS, NAMES, classes=(3,), images=IMAGES),
     "specialists": specialists,
     "listen": listen,
     "pad": pad,

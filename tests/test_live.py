@@ -65,6 +65,14 @@ def panel(run=None, teacher=TEST[2], test=TEST[:2], **settings):
     return widgets.Live(run or a_run(), test, NAMES, teacher=teacher, **settings)
 
 
+def test_two_test_cases_are_enough_and_a_number_that_none_has_is_refused():
+    live = panel(test=(TEST[0][:2], TEST[1][:2]), teacher=TEST[2][:2])
+    live.advance(3)
+    assert live.shown == [0, 1] and live.case.max == 1
+    with pytest.raises(ValueError, match="from 0 to 1, got"):
+        panel(test=(TEST[0][:2], TEST[1][:2]), teacher=TEST[2][:2], shown=[0, 2])
+
+
 def weights(run):
     return torch.cat([value.flatten() for value in run.student.state_dict().values()])
 

@@ -306,7 +306,7 @@ def test_gradients_of_both_signs_hang_from_the_zero_line(page):
 
 def test_curves_follow_T_and_the_picture_changes(page):
     x = torch.randn(2, N, generator=torch.Generator().manual_seed(4))
-    mount(page, widgets.microscope(x, torch.rand(2, 8, 8), [0, 1]).pieces["paths"])
+    mount(page, widgets.microscope(x, [0, 1], NAMES, images=torch.rand(2, 8, 8)).pieces["paths"])
     before = page.evaluate("el.querySelector('canvas').toDataURL()")
     close([s["at"] for s in turn(page, "T", 20.0)["series"]], [n["value"] for n in turn(page, "T", 20.0)["numbers"]])
     assert page.evaluate("el.querySelector('canvas').toDataURL()") != before
@@ -364,7 +364,7 @@ def test_the_front_is_that_of_the_figure_and_every_point_is_drawn(page):
 def test_the_log_axis_has_room_for_every_curve(page):
     """p(3) underflows at T = 0.1, and the linear axis of this panel begins at 0."""
     x = 20 * torch.randn(2, N, generator=torch.Generator().manual_seed(4))
-    mount(page, widgets.microscope(x, torch.rand(2, 8, 8), [0, 1]).pieces["paths"])
+    mount(page, widgets.microscope(x, [0, 1], NAMES, images=torch.rand(2, 8, 8)).pieces["paths"])
     inked = (
         "[...el.querySelector('canvas').getContext('2d').getImageData(70, 40, 800, 150).data].filter((v) => v).length"
     )

@@ -40,7 +40,7 @@ def kept(curves):
         (lambda: widgets.temperature(LOGITS[0], NAMES, image=IMAGES[0], label=0), {"bars.T", "digit.T", "bars.log_y"}),
         (lambda: widgets.temperature(LOGITS, NAMES), {"bars.T", "bars.index", "bars.log_y"}),
         (
-            lambda: widgets.microscope(LOGITS, IMAGES, [0, 1], classes=(1, 2)),
+            lambda: widgets.microscope(LOGITS, [0, 1], NAMES, images=IMAGES, classes=(1, 2)),
             {"digit.index", "bars.index", "paths.index", "bars.T", "paths.T", "digit.T", "bars.log_y", "paths.log_y"},
         ),
         (lambda: widgets.similarity(LOGITS, [0, 1], NAMES, images=IMAGES), {"matrix.T", "sheets.T"}),
@@ -78,14 +78,22 @@ def test_a_cell_of_the_similarity_shows_the_images_that_carry_most_of_the_other_
 
 
 def utterance(n=50, states=6):
-    """Six states of three words: energies, sound, two nets' logits, the state of each frame."""
+    """Six states of three words: both nets' logits, the state of each frame, and what is heard."""
     rng = torch.Generator().manual_seed(0)
     energies, teacher, student = (torch.randn(n, k, generator=rng) for k in (40, states, states))
-    return energies, np.arange(n * 80, dtype=np.int16), 8_000, teacher, student, torch.arange(n) * states // n
+    heard = {"energies": energies, "sound": np.arange(n * 80, dtype=np.int16), "rate": 8_000}
+    nets = {"student_logits": student, "teacher_logits": teacher}
+    return {
+        **nets,
+        "labels": torch.arange(n) * states // n,
+        "names": ["a", "b", "–"],
+        "groups": [0, 0, 1, 1, 1, 2],
+        **heard,
+    }
 
 
 def test_an_utterance_can_be_heard_and_followed():
-    panel = widgets.listen(*utterance(), groups=[0, 0, 1, 1, 1, 2], names=["a", "b", "–"], T=2.0)
+    panel = widgets.listen(**utterance(), T=2.0)
     sound, bars = panel.pieces["sound"], panel.pieces["bars"]
     assert sound.shape == [50, 40] and len(sound.energies) == 2_000 and sound.inputs["truth"][:3] == [0, 0, 0]
     targets = {(piece, trait) for link in panel.links for piece, trait in [link.target]}
@@ -98,17 +106,16 @@ def test_an_utterance_can_be_heard_and_followed():
 @pytest.mark.parametrize(
     ("part", "wrong", "said"),
     [
-        (0, torch.zeros(50), r"\(frames, bands\), got the shape \(50,\)"),
-        (1, np.zeros(8), "int16, got .* float64"),
-        (3, torch.zeros(49, 6), "50 frames want as many .* got 49"),
-        (5, torch.zeros(9).long(), "got 50, 50 and 9"),
+        ("energies", torch.zeros(50), r"\(frames, bands\), got the shape \(50,\)"),
+        ("sound", np.zeros(8), "int16, got .* float64"),
+        ("teacher_logits", torch.zeros(49, 6), "50 frames want as many .* got 49"),
+        ("labels", torch.zeros(9).long(), "got 50, 50 and 9"),
     ],
 )
 def test_parts_of_an_utterance_that_do_not_fit_are_named(part, wrong, said):
-    given = [*utterance()]
-    given[part] = wrong
+    given = utterance() | {part: wrong}
     with pytest.raises(ValueError, match=said):
-        widgets.listen(*given, groups=[0, 0, 1, 1, 1, 2], names=["a", "b", "–"])
+        widgets.listen(**given)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +204,15 @@ def test_clear_forgets_the_points():
 def test_the_microscope_shows_the_nearest_of_each_class_and_follows_its_sliders():
     z = torch.randn(60, 10, generator=torch.Generator().manual_seed(0))
     images, labels = torch.rand(60, 1, 28, 28), torch.arange(60) % 10
-    panel = widgets.microscope(z[:9], images[:9], labels[:9], classes=(3, 7), others=(z, images, labels), n_shown=2)
+    panel = widgets.microscope(
+        z[:9],
+        labels[:9],
+        [str(c) for c in range(10)],
+        images=images[:9],
+        classes=(3, 7),
+        others=(z, labels, images),
+        n_shown=2,
+    )
     sheets = panel.pieces["near"]
     assert sheets.captions == ["a 3", "a 3", "a 7", "a 7"]
     before = sheets.images

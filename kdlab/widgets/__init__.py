@@ -4,10 +4,10 @@
 a drawing; `stack` asks for a net for each set of ticks. Formulas live in js/math.js and are tested against torch.
 """
 
+from .controls import Panel
 from .live import Live
 from .pad import Pad, pad
 from .panels import (
-    Panel,
     ensemble,
     gradient_size,
     hot_limit,

@@ -2,34 +2,26 @@
 
 import html
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import ipywidgets as w
 import torch
-import traitlets as t
 from torch import Tensor
 
 from kdlab import disk, metrics, store
 from kdlab.live import player
 from kdlab.live.knobs import Knob, Run, fingerprint, follow
 
-from .panels import WIDE
-from .pieces import JS, Bars, Curves, Digit, Matrix
+from . import live_view
+from .controls import WIDE, knob_slider, put, was_moved
 
 LETTERS = "ABCDEF"  # one a run; six lines are as many as one can tell apart
 SPARE = 40  # the errors are measured so seldom that it takes a fortieth of the time
+SAME = "the same weights, bit by bit"
+OTHER = "other weights than the log's: another machine, other versions, or a hand on a knob"
 FREE = {"overflow": "hidden", "width": "100%"}
-
-
-class Pulse(anywidget.AnyWidget):
-    """Tells whether a page shows the panel; keeps what went wrong, so that a run of the notebook notices."""
-
-    _esm = JS / "pulse.js"
-    problem = t.Unicode().tag(sync=True)
 
 
 class Live(w.VBox):
@@ -37,8 +29,8 @@ class Live(w.VBox):
 
     test: (x, y), the cases on which students are measured while they train; a thousand or two are plenty.
     teacher: its logits of the test cases, (n, classes). alone: [(step, errors)] of a student to compare with, as
-    `live.learning_curve` returns them. shown: numbers of the test cases whose soft targets are drawn.
-    texts: what those say, one for each of `shown`, where the cases are texts.
+    `live.learning_curve` returns them. shown: numbers of the test cases whose soft targets are drawn, by
+    default the first four. texts: what those say, one for each of `shown`, where the cases are texts.
     A knob called bias, one value a class, is added to the student's logits wherever they are looked at here.
 
     In a notebook's kernel the buttons act while it stays free for other cells. Elsewhere, `advance(n)` takes steps.
@@ -52,16 +44,19 @@ class Live(w.VBox):
         *,
         teacher: Tensor | None = None,
         alone: list[tuple[int, float]] = (),
-        shown: list[int] = (0, 1, 2, 3),
+        shown: list[int] | None = None,
         texts: list[str] = (),
     ):
         self.runs, self.texts = {"A": run}, list(texts)
-        self.x, self.y, self.names, self.teacher, self.shown = *test, list(names), teacher, list(shown)
+        self.x, self.y, self.names, self.teacher = *test, list(names), teacher
+        self.shown = [*range(min(4, len(self.x)))] if shown is None else list(shown)
         lengths = [len(part) for part in (self.x, self.y, teacher) if part is not None]
         if len(set(lengths)) > 1:
             raise ValueError(f"test cases, labels and teacher's logits of them are as many each, got {lengths}")
         if self.texts and len(self.texts) != len(self.shown):
             raise ValueError(f"texts are those of the cases in shown, got {len(self.texts)} for {len(self.shown)}")
+        if not self.shown or min(self.shown) < 0 or max(self.shown) >= len(self.x):
+            raise ValueError(f"shown: numbers of test cases, from 0 to {len(self.x) - 1}, got {self.shown}")
         self._terms: dict[str, list[dict[str, Tensor]]] = {}  # of the steps since the last note, by run
         self._measured_at, self._cost, self._looks = -1e9, 0.0, 0  # looks come often at first
         self._counts: dict[str, int] = {}  # each run's last errors
@@ -70,7 +65,7 @@ class Live(w.VBox):
         self.player = player.Player(self._step, self._draw, self._note)
         self._make_controls(run.knobs.knobs)
         self._make_pictures(alone)
-        super().__init__(self._rows(), layout=w.Layout(max_width="1120px", grid_gap="8px", **FREE))
+        super().__init__(live_view.rows(self), layout=w.Layout(max_width="1120px", grid_gap="8px", **FREE))
         self.add_class("kd-panel")
         self._refresh()
         self.errors.flush()  # a page that opens sees what was sent before it only if it was kept
@@ -80,111 +75,45 @@ class Live(w.VBox):
     def _make_controls(self, knobs: dict[str, Knob]) -> None:
         self.buttons = {
             name: w.Button(description=text, icon=icon, tooltip=tip, layout=w.Layout(width="auto"))
-            for name, text, icon, tip in BUTTONS
+            for name, text, icon, tip in live_view.BUTTONS
         }
         for name, button in self.buttons.items():
             button.on_click(lambda _, name=name: self._press(name))
         self.active = w.ToggleButtons(options=["A"], description="sliders turn", style=WIDE | {"button_width": "auto"})
         self.active.observe(lambda change: self.player.on_loop(self._set_sliders), "value")
         self.all_play = w.Checkbox(True, description="all runs play", indent=False, layout=w.Layout(width="auto"))
-        self.controls = {name: _slider(name, knob) for name, knob in knobs.items() if not isinstance(knob.value, list)}
+        self.controls = {
+            name: knob_slider(name, knob) for name, knob in knobs.items() if not isinstance(knob.value, list)
+        }
         for name, slider in self.controls.items():
             slider.observe(lambda change, name=name: self._turn(name, change["new"]), "value")
-        self.classes = w.Dropdown(
-            options=[(name, i) for i, name in enumerate(self.names)], description="bias of class", style=WIDE
-        )
+        of_class = [(name, i) for i, name in enumerate(self.names)]
+        self.classes = w.Dropdown(options=of_class, description="bias of class", style=WIDE)
         if "bias" in knobs:
-            self.controls["bias"] = _slider("bias", knobs["bias"]._replace(value=knobs["bias"].value[0]))
+            self.controls["bias"] = knob_slider("bias", knobs["bias"]._replace(value=knobs["bias"].value[0]))
             self.controls["bias"].observe(lambda change: self._turn_bias(change["new"]), "value")
             self.classes.observe(lambda change: self.player.on_loop(self._set_sliders), "value")
         self.upload = w.FileUpload(accept=".json", description="Load log", layout=w.Layout(width="auto"))
         self.upload.observe(lambda change: self.player.on_loop(self._load), "value")
         self.file = w.Text("live.json", layout=w.Layout(width="180px"), tooltip="the file that Save log writes")
         self.status, self.table = w.HTML(layout=w.Layout(width="100%")), w.HTML(layout=w.Layout(width="100%"))
-        self.pulse = Pulse()
+        self.pulse = live_view.Pulse()
         self.pulse.on_msg(self._heard)
 
     def _make_pictures(self, alone: list[tuple[int, float]]) -> None:
-        rows = torch.as_tensor(self.shown)
-        first = metrics.logits(self.runs["A"].student, self.x[rows])
-        asked = {"teacher": self.teacher[rows]} if self.teacher is not None else {}
-        half = {"flex": "1 1 0", "min_width": "0", "width": "auto"}
-        self.errors = Curves(
-            x_label="step",
-            y_label="test errors, per cent",
-            log_y=True,
-            title="who errs how often",
-            height=320,
-            layout=w.Layout(**half),
-        )
-        self.losses = Curves(
-            x_label="step",
-            y_label="loss term, nats",
-            log_y=True,
-            title="the terms of the loss",
-            height=320,
-            layout=w.Layout(**half),
-        )
+        shown = torch.as_tensor(self.shown)
+        x, T = self.x[shown], self._T()
+        asked = {"teacher": self.teacher[shown]} if self.teacher is not None else {}
+        asked["student"] = metrics.logits(self.runs["A"].student, x)
+        self.errors = live_view.curves("test errors, per cent", "who errs how often")
+        self.losses = live_view.curves("loss term, nats", "the terms of the loss")
         for step, errors in alone:
             self.errors.append(step, {"alone": 100 * errors / len(self.y)})
-        self.bars = Bars(
-            recipe="nets",
-            inputs={**asked, "student": first},
-            labels=self.names,
-            T=self._T(),
-            y_max=1.0,
-            highlight=self.y[rows].tolist(),
-            y_label="probability at T",
-            title="soft targets",
-            layout=w.Layout(**half),
-        )
-        look = {"description": "test case", "style": WIDE, "layout": w.Layout(width="100%")}
-        self.case = (
-            w.Dropdown(options=self.texts, **look) if self.texts else w.IntSlider(0, 0, len(self.shown) - 1, **look)
-        )
-        self.confusion = Matrix(
-            torch.zeros(2, 2).int(),
-            labels=self.names,
-            hide_diagonal=True,
-            title="taken for",
-            y_label="class of the case",
-            x_label="what the student says",
-            layout=w.Layout(flex="0 0 470px"),
-        )
-        self.image = None
-        if self.x.dim() == 4 and self.x.shape[1] == 1:
-            self.image = Digit(self.x[rows], size=130, layout=w.Layout(flex="0 0 auto"))
-        case, T = (self.case, "index" if self.texts else "value"), (self.controls.get("T"), "value")
-        for (source, of), target, name in [
-            (case, self.bars, "index"),
-            (case, self.image, "index"),
-            (T, self.bars, "T"),
-        ]:
-            if source is not None and target is not None:
-                w.jslink((source, of), (target, name))
-
-    def _rows(self) -> list[w.Widget]:
-        line = {"align_items": "center", "flex_flow": "row wrap", "grid_gap": "6px 10px"}
-        keep = [self.buttons["save"], self.file, self.upload]
-        bias = [w.HBox([self.classes, self.controls["bias"]])] if "bias" in self.controls else []
-        sliders = [slider for name, slider in self.controls.items() if name != "bias"]
-        pictures = [piece for piece in (self.image, self.bars) if piece is not None]
-        seen = w.VBox(
-            [self.case, w.HBox(pictures, layout=w.Layout(grid_gap="16px"))],
-            layout=w.Layout(flex="1 1 0", min_width="0"),
-        )
-        few = [self.confusion] if len(self.names) <= 30 else []  # more cells than one can read, or a browser draw
-        buttons = [self.buttons[name] for name in ("play", "pause", "step", "reset", "fork")]
-        return [
-            w.HBox([*buttons, self.all_play, self.active], layout=w.Layout(**line)),
-            self.status,
-            *sliders,
-            *bias,
-            w.HBox([self.errors, self.losses], layout=w.Layout(grid_gap="16px")),
-            self.table,
-            w.HBox([seen, *few], layout=w.Layout(grid_gap="16px", align_items="flex-start")),
-            w.HBox([*keep, self.pulse], layout=w.Layout(**line)),
-        ]
+        self.bars = live_view.soft_targets(asked, self.names, self.y[shown].tolist(), T)
+        self.case = live_view.case_chooser(self.texts, len(self.shown))
+        self.confusion = live_view.confusion(self.names)
+        self.image = live_view.image(x)
+        live_view.link(self.case, self.controls.get("T"), self.bars, self.image)
 
     # ---- what the hand does; each of these is done on the kernel's main loop
 
@@ -277,13 +206,13 @@ class Live(w.VBox):
     def _turn(self, name: str, value: float) -> None:  # in any thread
         run = self.runs[self.active.value]
         knob = run.knobs.knobs[name]
-        if _moved(self.controls[name], run.knobs.wanted()[name], value):
+        if was_moved(self.controls[name], run.knobs.wanted()[name], value):
             run.knobs.turn(**{name: min(max(value, knob.low), knob.high)})
             self.player.on_loop(self._say)
 
     def _turn_bias(self, value: float) -> None:
         bias = self.runs[self.active.value].knobs.wanted()["bias"]
-        if _moved(self.controls["bias"], bias[self.classes.value], value):
+        if was_moved(self.controls["bias"], bias[self.classes.value], value):
             bias[self.classes.value] = value
             self.runs[self.active.value].knobs.turn(bias=bias)
             self.player.on_loop(self._look_again)
@@ -294,10 +223,8 @@ class Live(w.VBox):
                 self._show(self._note(measure=True))
 
     def _heard(self, _, content: dict, __) -> None:  # in any thread
-        if content.get("kind") == "gone":
-            self.player.seen = time.monotonic() - player.UNSEEN + 10  # a page that is only reloaded says "here" again
-        else:
-            self.player.seen = time.monotonic()
+        gone = content.get("kind") == "gone"  # a page that is only reloaded says "here" again
+        self.player.seen = time.monotonic() - (player.UNSEEN - 10 if gone else 0)
 
     # ---- the work, in the worker's thread
 
@@ -324,11 +251,8 @@ class Live(w.VBox):
         now = time.perf_counter()
         due = now - self._measured_at > max(0.4, SPARE * self._cost) * min(1, self._looks / 5)
         if measure or due or self.player.state != "playing":
-            noted["measured"] = {
-                name: self._measure(run)
-                for name, run in self.runs.items()
-                if measure or name in taken or name not in self._counts
-            }
+            again = [name for name in self.runs if measure or name in taken or name not in self._counts]
+            noted["measured"] = {name: self._measure(self.runs[name]) for name in again}
             self._looks += 1
             self._measured_at, self._cost = time.perf_counter(), time.perf_counter() - now
         return noted
@@ -386,7 +310,7 @@ class Live(w.VBox):
         for name, slider in self.controls.items():
             value = wanted["bias"][self.classes.value] if name == "bias" else wanted[name]
             with slider.hold_sync():
-                _stand(slider, self.runs["A"].knobs.knobs[name], value)
+                put(slider, self.runs["A"].knobs.knobs[name], value)
         self.bars.T = wanted.get("T", 1.0)
         self._look_again()
         self._say()
@@ -422,81 +346,5 @@ class Live(w.VBox):
         """The table of runs; a followed log that has come to its end is compared with what it promised."""
         for run in self.runs.values():
             if run.promised and run.number >= run.until and run not in self._verdicts:
-                same = fingerprint(run.student) == run.promised
-                self._verdicts[run] = (
-                    "the same weights, bit by bit"
-                    if same
-                    else "other weights than the log's: another machine, other versions, or a hand on a knob"
-                )
-        self.table.value = _table(self.runs, self._counts, self._verdicts, len(self.y))
-
-
-BUTTONS = [
-    ("play", "Play", "play", "train, in the background"),
-    ("pause", "Pause", "pause", "stop after this step"),
-    ("step", "Step", "step-forward", "take one step"),
-    ("reset", "Reset", "undo", "begin the active run again"),
-    ("fork", "Fork", "code-fork", "from here on two runs: compare them"),
-    ("save", "Save log", "save", "write the log and the weights"),
-]
-
-
-def _slider(name: str, knob: Knob) -> w.Widget:
-    said = {"T": "temperature T", "lr": "learning rate", "alpha": "weight alpha"}.get(name, name)
-    common = {"description": said, "style": WIDE, "layout": w.Layout(width="100%")}
-    if knob.log:
-        slider = w.FloatLogSlider(
-            base=10,
-            min=math.log10(knob.low),
-            max=math.log10(knob.high),
-            step=0.05,
-            value=knob.value,
-            readout_format=".3g",
-            **common,
-        )
-    else:
-        slider = w.FloatSlider(
-            knob.value, min=knob.low, max=knob.high, step=(knob.high - knob.low) / 100, readout_format=".3g", **common
-        )
-    _stand(slider, knob, knob.value)
-    return slider
-
-
-def _stand(slider: w.Widget, knob: Knob, value: float) -> None:
-    """Put the slider to value, and its steps so that value is one of them: a page moves it to the nearest step, and
-    that would turn the knob."""
-    place = math.log10 if knob.log else float
-    low, high, at = place(knob.low), place(knob.high), place(value)
-    slider.min, slider.max = low, high
-    slider.value = value
-    slider.min = at - slider.step * math.floor((at - low) / slider.step + 1e-9)
-
-
-def _moved(slider: w.Widget, before: float, after: float) -> bool:
-    """Whether a hand moved it; what is less than a hundredth of a step is the page's rounding."""
-    place = math.log10 if isinstance(slider, w.FloatLogSlider) else float
-    return abs(place(after) - place(before)) > 0.01 * slider.step
-
-
-def _table(runs: dict[str, Run], errors: dict[str, int], verdicts: dict[Run, str], n: int) -> str:
-    """The runs side by side: steps, errors, and where their knobs stood from which step on."""
-    rows = [
-        f"<tr><td>{name}</td><td>{run.number:,}</td><td>{f'{errors[name]:,} of {n:,}' if name in errors else ''}</td>"
-        f"<td style='text-align: left'>{_turned(run)} <b>{verdicts.get(run, '')}</b></td></tr>"
-        for name, run in runs.items()
-    ]
-    head = "<tr><th>run</th><th>steps</th><th>errors</th><th style='text-align: left'>knobs, from step</th></tr>"
-    return f"<table style='font-size: 14px; border-spacing: 14px 1px'>{head}{''.join(rows)}</table>"
-
-
-def _turned(run: Run, most: int = 3) -> str:
-    turns = [{"step": 0, **run.knobs.start}, *run.knobs.turns]
-    told = [
-        f"{turn['step']:,}: " + ", ".join(f"{key} {_short(value)}" for key, value in turn.items() if key != "step")
-        for turn in turns
-    ]
-    return "; ".join(told if len(told) <= most + 1 else [told[0], f"… {len(told) - 1 - most} turns …", *told[-most:]])
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else "[" + " ".join(f"{v:g}" for v in value) + "]"
+                self._verdicts[run] = SAME if fingerprint(run.student) == run.promised else OTHER
+        self.table.value = live_view.table(self.runs, self._counts, self._verdicts, len(self.y))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from kdlab import metrics
 from kdlab.data import like_mnist
 
-from .panels import Panel, _check, _slider_T
-from .pieces import Bars, Digit, Piece, _esm
+from .controls import Panel, check_box, temperature_slider
+from .pieces import Bars, Digit, Piece, script
 
 SIDE = 140  # pixels of the drawing, five times MNIST's 28
 
@@ -23,7 +23,7 @@ class Pad(Piece):
     Undo (Backspace) takes back the last stroke, Clear (Delete) empties the paper.
     """
 
-    _esm = _esm("pad")
+    _esm = script("pad")
     side = t.Int(SIDE, read_only=True).tag(sync=True)
     ink = t.CBytes().tag(sync=True)  # side rows of side bytes, 0 (paper) to 255 (ink); no bytes: empty paper
 
@@ -39,7 +39,7 @@ class Pad(Piece):
 
     def put(self, image: Any) -> None:
         """Lay one image on the paper, in place of what is there: square; uint8, or floats from 0 (paper) to 1 (ink)."""
-        sheet = Digit._sheets(image, [])
+        sheet = Digit.sheets(image, [])
         n, height, width = sheet["shape"]
         if n != 1 or height != width or not height:
             raise ValueError(f"Pad.put takes one square image, got {n} of {height} × {width} pixels; take x[i] of many")
@@ -52,7 +52,7 @@ class Pad(Piece):
         self.ink = b""
 
 
-def pad(nets: dict[str, nn.Module], names: list[str], T: float = 4.0) -> Panel:
+def pad(nets: dict[str, nn.Module], names: list[str], *, T: float = 4.0) -> Panel:
     """Draw a digit: the nets' soft targets at T follow, side by side, and so does the image that they see.
 
     nets: by name, at most six, such as {"teacher": teacher, "student": student}; each maps (1, 1, 28, 28) to
@@ -84,7 +84,7 @@ def pad(nets: dict[str, nn.Module], names: list[str], T: float = 4.0) -> Panel:
 
     paper.observe(show, names="ink")
     show()
-    controls = {"T": _slider_T(T), "log_y": _check(False, "log axis")}
+    controls = {"T": temperature_slider(T), "log_y": check_box(False, "log axis")}
     panel = Panel(controls, {"pad": paper, "digit": seen, "bars": bars}, [[paper, seen, bars]])
     panel.children[-1].layout.flex_flow = "row wrap"  # on a narrow page the bars go below
     return panel

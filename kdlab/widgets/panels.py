@@ -1,9 +1,9 @@
 """Sliders above pieces: data in, a box out. The browser joins them and does the sums, so that panels need no kernel.
 
-Logits are (images, classes), or (classes,) for one image; labels a number or one an image; names one a class.
+Every panel takes the logits, then the labels where it needs them, then the names of the classes, and the rest by name.
+Logits are (images, classes), or (classes,) for one image; labels a number or one an image.
 """
 
-import math
 from typing import Any
 
 import ipywidgets as w
@@ -12,57 +12,8 @@ import torch
 from kdlab import metrics
 from kdlab.metrics import class_bias as of
 
+from .controls import WIDE, Panel, check_box, index_sliders, temperature_slider
 from .pieces import Bars, Curves, Digit, Matrix, Piece, array
-
-WIDE = {"description_width": "120px"}
-
-
-class Panel(w.VBox):
-    """Controls above pieces. Each control drives the trait of its name in every piece that has it, in the browser.
-
-    controls, pieces: by name, such as `panel.controls["T"].value = 20` or `panel.pieces["bars"].title = "…"`.
-    """
-
-    def __init__(self, controls: dict[str, w.Widget], pieces: dict[str, Piece], rows: list[list[w.Widget]]):
-        self.controls, self.pieces = controls, pieces
-        self.links = [
-            w.jslink((control, "index" if isinstance(control, w.SelectionSlider) else "value"), (piece, name))
-            for name, control in controls.items()
-            for piece in pieces.values()
-            if piece.has_trait(name)
-        ]
-        free = {"overflow": "hidden", "width": "100%"}
-        boxes = [w.HBox(row, layout=w.Layout(align_items="flex-start", grid_gap="24px", **free)) for row in rows]
-        super().__init__([*controls.values(), *boxes], layout=w.Layout(max_width="960px", grid_gap="6px", **free))
-        self.add_class("kd-panel")
-
-
-def _slider_T(T: float) -> w.FloatLogSlider:
-    if T <= 0:
-        raise ValueError(f"temperature T must be > 0, got {T}; T = 1 leaves the predictions unsoftened")
-    step, at = 0.05, math.log10(T)  # twenty steps a decade, from about 0.1 to about 100, one of them at T itself
-    low = at - step * max(0, round((at + 1) / step))
-    return w.FloatLogSlider(
-        T,
-        base=10,
-        min=low,
-        max=max(at, low + 3),
-        step=step,
-        readout_format=".3g",
-        description="temperature T",
-        style=WIDE,
-        layout=w.Layout(width="100%"),
-    )
-
-
-def _slider_index(n: int) -> dict[str, w.IntSlider]:
-    """A slider for the image, or none for one image."""
-    style = {"description": "image", "style": WIDE, "layout": w.Layout(width="100%")}
-    return {"index": w.IntSlider(0, 0, n - 1, **style)} if n > 1 else {}
-
-
-def _check(value: bool, text: str) -> w.Checkbox:
-    return w.Checkbox(value, description=text, style=WIDE, layout=w.Layout(width="auto"))
 
 
 def _rows(logits: Any) -> Any:
@@ -98,11 +49,11 @@ def _softened(logits: Any, names: list[str], image: Any, label: Any, T: float) -
     labels = _label_list(label, len(logits))
     inputs = {"logits": logits} | ({"labels": labels} if labels else {})
     bars = Bars(recipe="softened", inputs=inputs, labels=names, highlight=labels, T=T, y_max=1.0, y_label="probability")
-    controls = _slider_index(len(logits)) | {"T": _slider_T(T), "log_y": _check(False, "log axis")}
+    controls = index_sliders(len(logits)) | {"T": temperature_slider(T), "log_y": check_box(False, "log axis")}
     return controls, _digit(image, len(logits)) | {"bars": _grow(bars)}
 
 
-def temperature(logits: Any, names: list[str], image: Any = None, label: Any = None, T: float = 4.0) -> Panel:
+def temperature(logits: Any, names: list[str], *, image: Any = None, label: Any = None, T: float = 4.0) -> Panel:
     """Softmax(logits / T) as bars, its entropy and the wrong classes' share; on a log axis by the check box."""
     controls, pieces = _softened(logits, names, image, label, T)
     return Panel(controls, pieces, [list(pieces.values())])
@@ -110,20 +61,20 @@ def temperature(logits: Any, names: list[str], image: Any = None, label: Any = N
 
 def microscope(
     logits: Any,
-    images: Any,
     labels: Any,
+    names: list[str],
+    *,
+    images: Any,
     classes: tuple[int, ...] = (3, 7),
-    names: list[str] | None = None,
     T: float = 4.0,
     others: tuple | None = None,
     n_shown: int = 4,
 ) -> Panel:
     """Dark knowledge in one image after another: its soft target at T, and the probability of `classes` at every T.
 
-    others: (logits, images, labels); of their cases of `classes`, those whose soft targets come nearest to this
+    others: (logits, labels, images); of their cases of `classes`, those whose soft targets come nearest to this
     image's are shown below, nearest first (this needs a kernel).
     """
-    names = names or [str(c) for c in range(array(logits).shape[-1])]
     controls, pieces = _softened(logits, names, images, labels, T)
     paths = Curves(
         recipe="paths",
@@ -147,7 +98,7 @@ def microscope(
 
 def _near(logits: torch.Tensor, bars: Bars, others: tuple, classes: tuple, names: list[str], n_shown: int) -> Digit:
     """The cases of `others` that look most like the image the bars show, following its index and T."""
-    theirs, images, labels = (torch.as_tensor(array(part)) for part in others)
+    theirs, labels, images = (torch.as_tensor(array(part)) for part in others)
     sheets = Digit(images[:1], size=84, layout=w.Layout(flex="1 1 0"))
 
     def show(_=None):
@@ -162,7 +113,7 @@ def _near(logits: torch.Tensor, bars: Bars, others: tuple, classes: tuple, names
     return sheets
 
 
-def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, images: Any = None) -> Panel:
+def similarity(logits: Any, labels: Any, names: list[str], *, images: Any = None, T: float = 4.0) -> Panel:
     """Which class looks like which: row i is the mean soft target of class i's images, in per cent.
 
     Click a cell (i, j): with `images`, the class i images that look most like j appear beside it (this needs a kernel).
@@ -178,7 +129,7 @@ def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, image
         y_label="class of the image",
         x_label="mean probability of, in per cent",
     )
-    controls, pieces = {"T": _slider_T(T)}, {"matrix": _grow(matrix)}
+    controls, pieces = {"T": temperature_slider(T)}, {"matrix": _grow(matrix)}
     if images is None:
         return Panel(controls, pieces, [[matrix]])
     if len(images) != len(logits):
@@ -203,8 +154,9 @@ def similarity(logits: Any, labels: Any, names: list[str], T: float = 4.0, image
 def omitted(
     logits: Any,
     labels: Any,
-    classes: tuple[int, ...],
     names: list[str],
+    *,
+    classes: tuple[int, ...],
     images: Any = None,
     bias: float = 0.0,
     width: float = 15.0,
@@ -251,7 +203,14 @@ def omitted(
 
 
 def specialists(
-    generalist: Any, answers: Any, clusters: Any, labels: Any, names: list[str], images: Any = None, n_steps: int = 60
+    generalist: Any,
+    answers: Any,
+    clusters: Any,
+    labels: Any,
+    names: list[str],
+    *,
+    images: Any = None,
+    n_steps: int = 60,
 ) -> Panel:
     """Eq. 5, image by image: the generalist's doubt, what awake specialists say, and q on its way to one answer.
 
@@ -274,9 +233,9 @@ def specialists(
         inputs={"logits": logits, "specialists": answers, "clusters": clusters, "labels": truth},
     )
     wide = {"style": WIDE, "layout": w.Layout(width="100%")}
-    controls = _slider_index(len(logits)) | {
+    controls = index_sliders(len(logits)) | {
         "step": w.IntSlider(0, 0, n_steps, description="steps of eq. 5", **wide),
-        "plain": _check(False, "plain gradient descent on z"),
+        "plain": check_box(False, "plain gradient descent on z"),
     }
     pieces = _digit(images, len(logits), [names[c] for c in truth]) | {"bars": _grow(bars)}
     return Panel(controls, pieces, [list(pieces.values())])
@@ -287,6 +246,7 @@ def two_terms(
     teacher_logits: Any,
     label: Any,
     names: list[str],
+    *,
     image: Any = None,
     T: float = 4.0,
     alpha: float = 0.5,
@@ -315,11 +275,15 @@ def two_terms(
         style=WIDE,
         layout=w.Layout(width="100%"),
     )
-    controls = {"T": _slider_T(T), "alpha": slider, "t_squared": _check(True, "soft targets' term times T²")}
-    return Panel(_slider_index(len(student)) | controls, pieces, [list(pieces.values())])
+    controls = {
+        "T": temperature_slider(T),
+        "alpha": slider,
+        "t_squared": check_box(True, "soft targets' term times T²"),
+    }
+    return Panel(index_sliders(len(student)) | controls, pieces, [list(pieces.values())])
 
 
-def gradient_size(student_logits: Any, teacher_logits: Any, T: float = 4.0) -> Panel:
+def gradient_size(student_logits: Any, teacher_logits: Any, *, T: float = 4.0) -> Panel:
     """Mean size of the soft targets' gradient against T, with and without the factor T²."""
     inputs = {"student": _rows(student_logits), "teacher": _rows(teacher_logits)}
     curves = Curves(
@@ -334,20 +298,20 @@ def gradient_size(student_logits: Any, teacher_logits: Any, T: float = 4.0) -> P
         x_name="T",
         y_label="gradient size",
     )
-    return Panel({"T": _slider_T(T)}, {"curves": _grow(curves)}, [[curves]])
+    return Panel({"T": temperature_slider(T)}, {"curves": _grow(curves)}, [[curves]])
 
 
-def hot_limit(student_logits: Any, teacher_logits: Any, names: list[str], T: float = 4.0) -> Panel:
+def hot_limit(student_logits: Any, teacher_logits: Any, names: list[str], *, T: float = 4.0) -> Panel:
     """The soft targets' gradient beside its limit for high T, the difference of centred logits (section 2.1)."""
     inputs = {"student": _rows(student_logits), "teacher": _rows(teacher_logits)}
     bars = Bars(recipe="hot_limit", inputs=inputs, labels=names, T=T, y_label="student − teacher")
-    controls = _slider_index(len(inputs["student"])) | {"T": _slider_T(T)}
+    controls = index_sliders(len(inputs["student"])) | {"T": temperature_slider(T)}
     return Panel(controls, {"bars": _grow(bars)}, [[bars]])
 
 
-def ensemble(member_logits: Any, names: list[str], T: float = 1.0) -> Panel:
+def ensemble(member_logits: Any, names: list[str], *, T: float = 1.0) -> Panel:
     """Two ways of averaging an ensemble's soft targets: arithmetic and geometric. member_logits: (members, classes)."""
     inputs = {"members": member_logits}
     bars = Bars(recipe="ensemble", inputs=inputs, labels=names, T=T, y_max=1.0, y_label="probability")
-    controls = {"T": _slider_T(T), "log_y": _check(False, "log axis")}
+    controls = {"T": temperature_slider(T), "log_y": check_box(False, "log axis")}
     return Panel(controls, {"bars": _grow(bars)}, [[bars]])

@@ -45,7 +45,7 @@ def array(x: Any) -> np.ndarray:
     return np.asarray(x.float() if hasattr(x, "is_floating_point") and x.is_floating_point() else x)
 
 
-def _esm(name: str) -> str:
+def script(name: str) -> str:
     return "".join((JS / f"{part}.js").read_text(encoding="utf-8") for part in ("math", "draw", name))
 
 
@@ -155,7 +155,7 @@ class Bars(Piece):
     Without a formula: `Bars(recipe="as_given", inputs={"errors": [3, 1, 2]})`, one series an input.
     """
 
-    _esm = _esm("bars")
+    _esm = script("bars")
     recipe = t.Unicode("as_given").tag(sync=True)
     highlight = t.List(t.Int()).tag(sync=True)  # the true class: one for all rows, or one a row
     y_min = t.Float(1e-6).tag(sync=True)  # foot of a log axis
@@ -176,7 +176,7 @@ class Curves(Piece):
     series in the saved notebook; `append` does so by itself now and then, so that a reloaded page is not empty.
     """
 
-    _esm = _esm("curves")
+    _esm = script("curves")
     KEPT = 2_000
     interval = 0.05  # seconds
 
@@ -262,7 +262,7 @@ def thinned(xy: np.ndarray, most: int) -> np.ndarray:
 class Matrix(Piece):
     """A heat map of `values`, or of a recipe; `selected` [row, column] follows clicks and arrow keys."""
 
-    _esm = _esm("matrix")
+    _esm = script("matrix")
     values = t.List().tag(sync=True)  # (rows, columns); a tensor is converted
     row_labels = t.List(t.Unicode()).tag(sync=True)  # as `labels` if empty
     selected = t.List(t.Int()).tag(sync=True)
@@ -293,7 +293,7 @@ class Digit(Piece):
     images: (n, H, W), (n, 1, H, W), (n, H·W) if square, or one (H, W); uint8, or floats from 0 (paper) to 1 (ink).
     """
 
-    _esm = _esm("digit")
+    _esm = script("digit")
     images = t.Bytes().tag(sync=True)
     shape = t.List(t.Int()).tag(sync=True)  # n, H, W
     show = t.List(t.Int()).tag(sync=True)
@@ -301,17 +301,17 @@ class Digit(Piece):
     size = t.Int(168).tag(sync=True)  # of an image on the screen, pixels wide
 
     def __init__(self, images: Any, captions: list[str] = (), **settings):
-        super().__init__(**self._sheets(images, captions), **settings)
+        super().__init__(**self.sheets(images, captions), **settings)
 
     def put(self, images: Any, captions: list[str] = ()) -> None:
         """Show other images."""
         with self.hold_sync():
             self.set_trait("index", 0)
-            for name, value in self._sheets(images, captions).items():
+            for name, value in self.sheets(images, captions).items():
                 self.set_trait(name, value)
 
     @staticmethod
-    def _sheets(images: Any, captions: list[str]) -> dict[str, Any]:
+    def sheets(images: Any, captions: list[str]) -> dict[str, Any]:
         x = array(images)
         side = math.isqrt(x.shape[-1]) if x.ndim else 0
         if x.ndim == 4 and x.shape[1] == 1:

@@ -6,7 +6,7 @@ from typing import Any
 import ipywidgets as w
 import numpy as np
 
-from .panels import WIDE, Panel
+from .controls import WIDE, Panel
 from .pieces import Curves, array
 
 

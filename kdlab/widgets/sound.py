@@ -9,8 +9,8 @@ import ipywidgets as w
 import numpy as np
 import traitlets as t
 
-from .panels import WIDE, Panel, _slider_T
-from .pieces import Bars, Piece, _esm, array
+from .controls import WIDE, Panel, temperature_slider
+from .pieces import Bars, Piece, array, script
 
 
 class Sound(Piece):
@@ -20,7 +20,7 @@ class Sound(Piece):
     the word of each state, "truth" (frames,) the word said in each frame; labels: the words' names.
     """
 
-    _esm = _esm("sound")
+    _esm = script("sound")
     energies = t.Bytes().tag(sync=True)
     shape = t.List(t.Int()).tag(sync=True)  # frames, bands
 
@@ -34,23 +34,24 @@ class Sound(Piece):
 
 
 def listen(
+    student_logits: Any,
+    teacher_logits: Any,
+    labels: Any,
+    names: Sequence[str],
+    *,
+    groups: Sequence[int],
     energies: Any,
     sound: Any,
     rate: int,
-    teacher: Any,
-    student: Any,
-    truth: Any,
-    groups: Sequence[int],
-    names: Sequence[str],
     T: float = 1.0,
 ) -> Panel:
     """Hear an utterance, and follow what a teacher and a student hear along its frames, at any T.
 
-    energies: (frames, bands); sound: (samples,) int16, `rate` a second; teacher, student: logits (frames, states);
-    truth: (frames,) the state each frame is in; groups: (states,) the word of each state; names: the words'.
+    student_logits, teacher_logits: (frames, states). labels: (frames,) the state each frame is in. names: of the words.
+    groups: (states,) the word of each state. energies: (frames, bands). sound: (samples,) int16, `rate` a second.
     """
-    inputs = {"teacher": array(teacher), "student": array(student), "groups": list(groups)}
-    truth, n = array(truth), len(array(energies))
+    inputs = {"teacher": array(teacher_logits), "student": array(student_logits), "groups": list(groups)}
+    truth, n = array(labels), len(array(energies))
     if not len(inputs["teacher"]) == len(inputs["student"]) == len(truth) == n:
         raise ValueError(
             f"{n} frames want as many rows of logits and labels, got {len(inputs['teacher'])}, "
@@ -62,7 +63,7 @@ def listen(
         recipe="words", inputs=inputs, labels=list(names), T=T, y_max=1.0, y_label="probability of the word", height=260
     )
     frame = w.IntSlider(0, 0, n - 1, description="frame", style=WIDE, layout=w.Layout(width="100%"))
-    panel = Panel({"index": frame, "T": _slider_T(T)}, {"sound": picture, "bars": bars}, [[picture], [bars]])
+    panel = Panel({"index": frame, "T": temperature_slider(T)}, {"sound": picture, "bars": bars}, [[picture], [bars]])
     panel.links.append(w.jslink((picture, "index"), (frame, "value")))  # a click in the picture moves the slider
     for piece in (picture, bars):
         piece.layout = w.Layout(width="100%")

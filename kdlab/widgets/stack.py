@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as w
 import traitlets as t
 
-from .pieces import Piece, _esm
+from .pieces import Piece, script
 
 COSTS = {
     "bytes": ("on disk, MB", 1e-6),
@@ -23,7 +23,7 @@ class Points(Piece):
     inputs: "costs" (kinds, points) > 0 and "score" (points,). index: which kind of cost; costs: what each is called.
     """
 
-    _esm = _esm("points")
+    _esm = script("points")
     recipe = t.Unicode("front").tag(sync=True)
     costs = t.List(t.Unicode()).tag(sync=True)
     current = t.Int(-1).tag(sync=True)  # the point that stands out

@@ -1,8 +1,7 @@
-"""Figures of record: data in, Axes out. Each draws on `ax` where one is given, else on a new figure."""
+"""What was measured: curves over steps or temperatures, seeds side by side, tables as colors, costs and scores."""
 
-import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,100 +10,18 @@ from matplotlib.ticker import LogLocator
 from matplotlib.transforms import Bbox
 from torch import Tensor
 
-from kdlab import losses, metrics
-
-# Okabe & Ito's colours, which the colour-blind tell apart; the widgets use the same, in the same roles.
-STUDENT, TEACHER, ALONE, TRUE, OTHER = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#999999"
-CYCLE = (STUDENT, TRUE, "#009E73", "#CC79A7", TEACHER, ALONE, "#000000")
-
-STYLE = {
-    "figure.dpi": 110,
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "axes.prop_cycle": plt.cycler(color=CYCLE),
-}
-
-
-def softened(logits: Tensor, T: float, names: Sequence[str], label: int | None = None, ax: Axes | None = None) -> Axes:
-    """Bars of softmax(logits / T); logits: (classes,). The true class stands out; the title gives the entropy."""
-    ax = _axes(ax, 5, 2.6)
-    p = losses.softened(logits, T)
-    colours = [TRUE if c == label else STUDENT for c in range(len(names))]
-    ax.bar(range(len(names)), p.tolist(), color=colours)
-    ax.set(
-        ylim=(0, 1),
-        xticks=range(len(names)),
-        xticklabels=names,
-        ylabel="probability",
-        title=f"T = {T:g}: {metrics.entropy(p):.2f} bits",
-    )
-    ax.grid(axis="x", visible=False)
-    return ax
-
-
-def temperatures(
-    image: Tensor, logits: Tensor, names: Sequence[str], label: int | None = None, Ts: Sequence[float] = (1, 4, 20)
-) -> np.ndarray:
-    """An image beside its soft targets at each temperature of Ts. image: (1, height, width); logits: (classes,)."""
-    with _styled():
-        _, axes = plt.subplots(
-            1,
-            1 + len(Ts),
-            figsize=(2 + 2.9 * len(Ts), 2.5),
-            layout="constrained",
-            gridspec_kw={"width_ratios": [0.8] + [1.2] * len(Ts)},
-        )
-    digit(image, ax=axes[0])
-    for ax, T in zip(axes[1:], Ts, strict=True):
-        softened(logits, T, names, label, ax=ax)
-    for ax in axes[2:]:
-        ax.set_ylabel("")
-    return axes
-
-
-def digit(image: Tensor, caption: str = "", ax: Axes | None = None) -> Axes:
-    """One image, dark ink on light paper. image: (1, height, width) in [0, 1]."""
-    ax = _axes(ax, 2, 2)
-    ax.imshow(image[0].cpu(), cmap="gray_r", vmin=0, vmax=1)
-    ax.set_title(caption, loc="center", fontsize=10)
-    ax.axis("off")
-    return ax
-
-
-def digits(images: Tensor, captions: Sequence[str] = (), columns: int = 10) -> np.ndarray:
-    """Images in rows, each under its caption. images: (n, 1, height, width). Returns the Axes of all cells."""
-    rows = -(-len(images) // columns)
-    with _styled():
-        _, axes = plt.subplots(
-            rows,
-            columns,
-            figsize=(1.05 * columns, (1.35 if captions else 1.1) * rows),
-            squeeze=False,
-            layout="constrained",
-        )
-    for ax in axes.flat:
-        ax.axis("off")
-    for i, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
-        digit(image, captions[i] if captions else "", ax=ax)
-    return axes
+from .style import ALONE, CYCLE, OTHER, STUDENT, TEACHER, make_axes
 
 
 def learning(
     x: Sequence[float], runs: Mapping[str, Sequence[Sequence[float]]], xlabel: str, ylabel: str, ax: Axes | None = None
 ) -> Axes:
     """Curves over x by name: a line through the mean of its runs (seeds), a band from the least to the greatest."""
-    ax = _axes(ax, 6.5, 3.4)
-    for colour, (name, values) in zip((ALONE, STUDENT, *CYCLE[1:]), runs.items(), strict=False):
+    ax = make_axes(ax, 6.5, 3.4)
+    for color, (name, values) in zip((ALONE, STUDENT, *CYCLE[1:]), runs.items(), strict=False):
         values = np.asarray(values, dtype=float)
-        ax.plot(x, values.mean(axis=0), color=colour, linewidth=2, label=name)
-        ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.25, linewidth=0)
+        ax.plot(x, values.mean(axis=0), color=color, linewidth=2, label=name)
+        ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.25, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.xaxis.get_major_locator().set_params(integer=True)  # ty: ignore[unknown-argument]  (MaxNLocator's)
     ax.legend(frameon=False)
@@ -115,46 +32,24 @@ def outcomes(
     values: Mapping[str, Sequence[float]],
     xlabel: str,
     near: bool = False,
-    colours: Sequence[str] = (ALONE, STUDENT, TEACHER, *CYCLE[2:]),
+    colors: Sequence[str] = (ALONE, STUDENT, TEACHER, *CYCLE[2:]),
     ax: Axes | None = None,
 ) -> Axes:
     """A row per name: a dot per seed, a bar to their mean, and the mean in figures. near: not from 0 on."""
-    ax = _axes(ax, 6.5, 0.6 + 0.55 * len(values))
-    for row, (colour, each) in enumerate(zip(itertools.cycle(colours), values.values(), strict=False)):
+    ax = make_axes(ax, 6.5, 0.6 + 0.55 * len(values))
+    for row, (color, each) in enumerate(zip(itertools.cycle(colors), values.values(), strict=False)):
         mean = float(np.mean(each))
         if near:
-            ax.plot([mean] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=3, alpha=0.6)
+            ax.plot([mean] * 2, [row - 0.3, row + 0.3], color=color, linewidth=3, alpha=0.6)
         else:
-            ax.barh(row, mean, color=colour, alpha=0.45, height=0.6)
-        ax.plot(each, [row] * len(each), "o", color=colour, markeredgecolor="white")
+            ax.barh(row, mean, color=color, alpha=0.45, height=0.6)
+        ax.plot(each, [row] * len(each), "o", color=color, markeredgecolor="white")
         said = f"{mean:.2f}" if near else f"{mean:.0f}" if mean >= 100 else f"{mean:.3g}"
         ax.text(max(each), row, f"   {said}", va="center", fontweight="bold")
     ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, xlim=(None if near else 0, None))
     ax.margins(x=0.12)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
-    return ax
-
-
-def spectrogram(energies: Tensor, words: Sequence[tuple[str, int, int]], ax: Axes | None = None) -> Axes:
-    """Frames (n, bands) of 10 ms along time, the louder the darker, under the words: (name, first frame, last + 1)."""
-    ax = _axes(ax, 8.5, 2.6)
-    picture = energies.cpu().T
-    low, high = np.quantile(picture, [0.05, 0.995])
-    ax.imshow(
-        picture,
-        cmap="gray_r",
-        origin="lower",
-        aspect="auto",
-        vmin=low,
-        vmax=high,
-        extent=(0, len(energies) / 100, 0, len(picture)),
-    )
-    for name, begin, end in words:
-        ax.axvspan(begin / 100, end / 100, ymin=1.01, ymax=1.11, color=STUDENT, alpha=0.25, clip_on=False)
-        ax.text((begin + end) / 200, len(picture) * 1.06, name, ha="center", va="center", fontsize=10)
-    ax.set(xlabel="seconds", ylabel="mel band")
-    ax.grid(visible=False)
     return ax
 
 
@@ -170,7 +65,7 @@ def lines(
     ax: Axes | None = None,
 ) -> Axes:
     """One line per name over x. mark: where on x to draw a dotted line, or several."""
-    ax = _axes(ax, 6.5, 3.4)
+    ax = make_axes(ax, 6.5, 3.4)
     for name, values in series.items():
         ax.plot(x, np.asarray(values.cpu() if isinstance(values, Tensor) else values), linewidth=2, label=name)
     for place in np.atleast_1d(mark):
@@ -189,11 +84,11 @@ def bars(
     series: Mapping[str, Sequence[float]],
     names: Sequence[str],
     ylabel: str,
-    colours: Sequence[str] = CYCLE,
+    colors: Sequence[str] = CYCLE,
     ax: Axes | None = None,
 ) -> Axes:
-    """Groups of bars: one group per class of `names`, in it one bar per series, in the series' colour."""
-    ax = _axes(ax, 6.5, 3)
+    """Groups of bars: one group per class of `names`, in it one bar per series, in the series' color."""
+    ax = make_axes(ax, 6.5, 3)
     width = 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
         ax.bar(
@@ -201,7 +96,7 @@ def bars(
             values,
             width,
             label=name,
-            color=colours[i % len(colours)],
+            color=colors[i % len(colors)],
         )
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set(xticks=range(len(names)), xticklabels=names, ylabel=ylabel)
@@ -211,8 +106,8 @@ def bars(
 
 
 def matrix(values: Tensor, names: Sequence[str], xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
-    """A square table as colours with its figures in per cent, the diagonal left out. values: (classes, classes)."""
-    ax = _axes(ax, 5.6, 4.8)
+    """A square table as colors with its figures in per cent, the diagonal left out. values: (classes, classes)."""
+    ax = make_axes(ax, 5.6, 4.8)
     table = np.array(values.cpu(), dtype=float)
     np.fill_diagonal(table, np.nan)
     ax.imshow(table, cmap="cividis")
@@ -244,17 +139,18 @@ def heat(
     values: Sequence[Sequence[float]],
     rows: Sequence,
     columns: Sequence,
-    ylabel: str,
     xlabel: str,
+    ylabel: str,
+    *,
     mark: Sequence[int] = (),
     by_row: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """A table as colours with its figures; NaN stays empty. mark: the column to frame in each row.
+    """A table as colors with its figures; NaN stays empty. mark: the column to frame in each row.
 
-    by_row: each row has its own colours, from its least (light) to its greatest (dark).
+    by_row: each row has its own colors, from its least (light) to its greatest (dark).
     """
-    ax = _axes(ax, 1.6 + 0.62 * len(columns), 1.1 + 0.5 * len(rows))
+    ax = make_axes(ax, 1.6 + 0.62 * len(columns), 1.1 + 0.5 * len(rows))
     table = np.asarray(values, dtype=float)
     along = 1 if by_row else None
     low, high = np.nanmin(table, axis=along, keepdims=True), np.nanmax(table, axis=along, keepdims=True)
@@ -288,9 +184,9 @@ def heat(
 def signed(
     values: Mapping[tuple[str, str], tuple[float, float]], names: Sequence[str], label: str = "", ax: Axes | None = None
 ) -> Axes:
-    """A number and its standard error for each pair of names, as colours from 0 to either side; bold where it is
+    """A number and its standard error for each pair of names, as colors from 0 to either side; bold where it is
     further from 0 than two errors."""
-    ax = _axes(ax, 1.9 + 1.05 * len(names), 1.2 + 0.75 * len(names))
+    ax = make_axes(ax, 1.9 + 1.05 * len(names), 1.2 + 0.75 * len(names))
     table = np.full((len(names), len(names)), np.nan)
     for (a, b), (value, error) in values.items():
         i, j = sorted((names.index(a), names.index(b)), reverse=True)
@@ -304,7 +200,7 @@ def signed(
             fontsize=9,
             fontweight="bold" if abs(value) > 2 * error else "normal",
         )
-    most = np.nanmax(np.abs(table)) * 2 or 1  # so that black figures are read on every colour
+    most = np.nanmax(np.abs(table)) * 2 or 1  # so that black figures are read on every color
     drawn = ax.imshow(
         table[1:, :-1],
         cmap="PuOr",
@@ -324,7 +220,7 @@ def tradeoff(
 ) -> Axes:
     """Name → (cost, score) as dots on a logarithmic axis of costs. A line joins the front: those that no other beats
     in one without losing in the other. room: left free at either side for long names, as a share of the width."""
-    ax = _axes(ax, 6.5, 3.8)
+    ax = make_axes(ax, 6.5, 3.8)
     best = front(points)
     ax.plot(*zip(*(points[name] for name in best), strict=True), color=OTHER, drawstyle="steps-post", zorder=1)
     for name, (cost, score) in points.items():
@@ -371,35 +267,3 @@ def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
             names.append(name)
             most = points[name][1]
     return names
-
-
-def reliability(bins: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
-    """Accuracy against confidence, a line a net, from `metrics.calibration`; the larger a dot, the more cases."""
-    ax = _axes(ax, 4.4, 4)
-    ax.plot([0, 1], [0, 1], color=OTHER, linestyle=":")
-    for colour, (name, table) in zip((ALONE, STUDENT, TEACHER, *CYCLE[2:]), bins.items(), strict=False):
-        confidence, accuracy, cases = table[table[:, 2] > 0].cpu().unbind(dim=1)
-        ax.plot(confidence, accuracy, color=colour, label=name)
-        ax.scatter(confidence, accuracy, s=8 + 60 * (cases / cases.sum()).sqrt(), color=colour)
-    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    ax.legend(frameon=False)
-    return ax
-
-
-def _axes(ax: Axes | None, width: float, height: float) -> Axes:
-    if ax is not None:
-        return ax
-    with _styled():
-        return plt.subplots(figsize=(width, height), layout="constrained")[1]
-
-
-@contextlib.contextmanager
-def _styled() -> Iterator[None]:
-    """STYLE inside the block. Not rc_context: it would also put back the interactive mode that the first figure of a
-    notebook switches on, and no later figure would be shown."""
-    before = {key: plt.rcParams[key] for key in STYLE}
-    plt.rcParams.update(STYLE)
-    try:
-        yield
-    finally:
-        plt.rcParams.update(before)

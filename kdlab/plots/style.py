@@ -1,0 +1,45 @@
+"""The look of all figures: colors, fonts, and the axes that a figure draws on."""
+
+import contextlib
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+# Okabe & Ito's colors, which the color-blind tell apart; the widgets use the same, in the same roles.
+STUDENT, TEACHER, ALONE, TRUE, OTHER = "#0072B2", "#D55E00", "#56B4E9", "#E69F00", "#999999"
+CYCLE = (STUDENT, TRUE, "#009E73", "#CC79A7", TEACHER, ALONE, "#000000")
+
+STYLE = {
+    "figure.dpi": 110,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "axes.prop_cycle": plt.cycler(color=CYCLE),
+}
+
+
+def make_axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """Return `ax`, or the axes of a new figure of this size in inches where it is None."""
+    if ax is not None:
+        return ax
+    with styled():
+        return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """STYLE inside the block. Not rc_context: it would also put back the interactive mode that the first figure of a
+    notebook switches on, and no later figure would be shown."""
+    before = {key: plt.rcParams[key] for key in STYLE}
+    plt.rcParams.update(STYLE)
+    try:
+        yield
+    finally:
+        plt.rcParams.update(before)
