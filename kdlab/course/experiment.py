@@ -33,7 +33,8 @@ import kdlab
 from kdlab import machine, parallel, store
 
 from . import records, sources
-from .fingerprint import Tracer, shorten
+from .fingerprint import Tracer
+from .functions import shorten
 
 
 class Experiment:

@@ -16,7 +16,8 @@ from typing import Any
 
 from kdlab import place
 
-from .fingerprint import Tracer, shorten, source_digest, without_docstrings
+from .fingerprint import Tracer
+from .functions import shorten, source_digest, without_docstrings
 
 
 def path_of(notebook: str) -> Path | None:
