@@ -10,7 +10,6 @@ nothing else: not the device, not the number of workers. The names, shapes and t
 
 import hashlib
 import json
-import math
 import re
 import time
 import warnings
@@ -21,7 +20,6 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
@@ -162,7 +160,7 @@ def save(path: Path, state: dict[str, Tensor], record: dict, dtype: torch.dtype 
     dtype: keeps floating-point weights in this type, such as torch.float16; `load` gives them back in their own.
     """
     tensors, stored = _storable(state, dtype)
-    record = {**_plain(record, "record"), "format": FORMAT, "stored": stored}
+    record = {**values.plain(record, "record"), "format": FORMAT, "stored": stored}
     blob = safetensors.torch.save(tensors, {"sha256": _UNSEALED, "kdlab": json.dumps(record)})
     write(Path(path), _sealed(blob))
     return record
@@ -220,7 +218,7 @@ def entry_key(name: str, settings: dict) -> str:
         raise ValueError(f"a name is 1 to 100 letters, digits, '_' or '-', got {name!r}; put the rest into settings")
     if not isinstance(settings, dict):
         raise TypeError(f"settings must be a dict of plain values, got {type(settings).__name__}")
-    return _digest([name, _plain(settings, "settings", as_key=True)], 16)
+    return _digest([name, values.plain(settings, "settings", as_key=True)], 16)
 
 
 def _shapes(net: nn.Module) -> str:
@@ -233,27 +231,6 @@ def _shapes(net: nn.Module) -> str:
 
 def _digest(value: Any, digits: int) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]
-
-
-def _plain(value: Any, where: str, as_key: bool = False) -> Any:
-    """`value` as JSON gives it back. as_key: 4.0 becomes 4, and NaN and infinities are refused."""
-    value = value.item() if isinstance(value, np.generic) else value  # a number of numpy's is a number
-    if as_key and isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}, which is not a setting to find anything by; use a number or None")
-        return int(value) if value.is_integer() else value
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(v, f"{where}[{i}]", as_key) for i, v in enumerate(value)]
-    if not isinstance(value, dict):
-        raise TypeError(
-            f"{where} is a {type(value).__name__}; only numbers, texts, None, lists and dicts of them can be kept: "
-            "use float(), int(), str() or .tolist()"
-        )
-    if odd := [k for k in value if not isinstance(k, str)]:
-        raise TypeError(f"{where} has the key {odd[0]!r}; the keys of what is kept are texts: use str()")
-    return {k: _plain(v, f"{where}[{k!r}]", as_key) for k, v in value.items()}
 
 
 def _seed(settings: dict, key: str) -> int:
@@ -278,7 +255,7 @@ def _kept(about: dict, work: Callable, weights: Callable, use: Callable) -> dict
         except FileNotFoundError:
             pass
         start, made = time.perf_counter(), {"when": datetime.now(UTC).isoformat(timespec="seconds")}
-        record = {**_plain(about, "record"), **made, "machine": machine.describe(), "value": work()}
+        record = {**values.plain(about, "record"), **made, "machine": machine.describe(), "value": work()}
         record["seconds"] = round(time.perf_counter() - start, 3)
         try:
             return save(path, weights(), record)
