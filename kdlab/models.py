@@ -100,10 +100,24 @@ class BiLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         lengths = x.ne(self.pad).sum(dim=1).clamp(min=1)
+        if torch.compiler.is_exporting():
+            return self._unpacked(x, lengths)
         read = self.dropout(self.words(x))  # (batch, length, width)
         packed = nn.utils.rnn.pack_padded_sequence(read, lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, (last, _) = self.lstm(packed)  # (2, batch, units): neither direction reads padding
         return self.classifier(self.dropout(torch.cat([last[0], last[1]], dim=1)))
+
+    def _unpacked(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The same logits without packed sequences, which no export knows: the text is read twice, for the direction
+        from its end moved to the right, so that neither direction meets padding before a word."""
+        length, units = x.shape[1], self.lstm.hidden_size
+        begin = (length - lengths)[:, None]
+        place = torch.arange(length, device=x.device)[None] - begin
+        moved = torch.where(place >= 0, x.gather(1, place.clamp(min=0)), self.pad)
+        forth, back = (self.lstm(self.words(each))[0] for each in (x, moved))
+        last = forth.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, 2 * units))[:, 0, :units]
+        first = back.gather(1, begin[:, :, None].expand(-1, 1, 2 * units))[:, 0, units:]
+        return self.classifier(torch.cat([last, first], dim=1))
 
 
 def bilstm(

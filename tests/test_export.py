@@ -1,16 +1,19 @@
 """Files that run without kdlab and without torch."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import onnxruntime
 import pytest
+import small_models
 import torch
 from torch import nn
 
-from kdlab import compress, metrics, ruler, text
+from kdlab import compress, metrics, models, ruler, text
 
 pytestmark = pytest.mark.xdist_group("export")  # the file is written once
 FRESH = """
@@ -105,6 +108,37 @@ def test_the_readers_own_net_of_numbers_is_written_too(tmp_path):
     for n in (1, 20):
         x = torch.randn(n, 6)
         torch.testing.assert_close(there(x), metrics.logits(net, x))
+
+
+def test_a_bilstm_is_written_and_answers_texts_of_any_length_alike(tmp_path):
+    net = models.bilstm(8, 6, n_words=50, n_classes=3).eval()
+    there = compress.OnnxNet(compress.to_onnx(net, tokens(4, 7), tmp_path / "net.onnx"))
+    for n, length in ((1, 2), (9, 13), (4, 1)):
+        x = torch.randint(1, 50, (n, length))
+        x[0, 1:] = 0  # a text of one word
+        x[-1, -1:] = 0
+        torch.testing.assert_close(there(x), metrics.logits(net, x), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "roberta"])
+def test_a_model_of_transformers_is_written_with_its_mask_as_an_input(kind, tmp_path):
+    model, x = small_models.model_and_input(kind)
+    mask = torch.ones_like(x)
+    mask[0, 4:] = 0
+    given = {"input_ids": x, "attention_mask": mask}
+    there = compress.OnnxNet(compress.to_onnx(compress.factorised(model, 2), given, tmp_path / "net.onnx"))
+    assert there.inputs == ["input_ids", "attention_mask"]
+    expected = metrics.logits(compress.factorised(model, 2), given)
+    torch.testing.assert_close(metrics.logits(there, given), expected, atol=1e-5, rtol=1e-4)
+    assert (metrics.logits(there, given | {"attention_mask": torch.ones_like(x)}) - expected).abs().max() > 1e-4
+    with pytest.raises(ValueError, match="takes the inputs input_ids, attention_mask; got input_ids"):
+        there(x)
+
+
+def test_a_copy_of_a_file_reads_the_same_file(net, file):
+    there, x = compress.OnnxNet(file, threads=2), tokens()
+    for copied in (copy.deepcopy(there), pickle.loads(pickle.dumps(there))):
+        assert torch.equal(copied(x), there(x)) and copied.threads == 2
 
 
 def test_in_bytes_the_file_is_about_a_quarter_embeddings_too_and_answers_nearly_the_same(tmp_path):

@@ -3,7 +3,7 @@
 They take any nn.Module: your own, one of transformers, or a `kdlab.text.Bert`. The one given stays as it is. What a way
 cannot do to a model it refuses by a ValueError, before anything is changed; weights that layers share stay shared.
 A copy of a model that is frozen as a whole learns; where only some weights are frozen, they are frozen in the copy.
-`touched` counts what differs between a model and its copy.
+`touched` counts what differs between a model and its copy; `save` keeps one, `load` brings it back.
 """
 
 from .changes import Touched, touched
@@ -11,6 +11,7 @@ from .export import OnnxNet, onnx_int8, to_onnx
 from .factorize import break_even, factorised, input_moments, spectrum
 from .prune import cubic, gradually, head_importance, heads, held, layer_drop, layers, least_important, magnitude, zeros
 from .quantize import baked, fake_quantised, int8, int8_embeddings, quantisation_aware
+from .saved import load, save
 from .share import shared
 from .together import excess, loss, ratio_excess, stacked, subsets
 
@@ -37,6 +38,8 @@ __all__ = [
     "OnnxNet",
     "onnx_int8",
     "to_onnx",
+    "load",
+    "save",
     "shared",
     "excess",
     "loss",

@@ -223,7 +223,7 @@ def int8(model: nn.Module, names: Names = "*", *, per: str = "tensor", but: Name
         surgery.warn_if_little(model, chosen, "int8")
     surgery.replace_each(model, chosen, _plain)
     chosen = {name: model.get_submodule(name) for name in chosen}
-    with _quietly():
+    with quietly():
         (_by_torch if _has_torch_ao() else _by_torchao)(model, chosen, per)
     for layer in model.modules():
         if isinstance(layer, nn.TransformerEncoderLayer):
@@ -287,9 +287,45 @@ def _by_torchao(model: nn.Module, chosen: dict[str, nn.Module], per: str) -> Non
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without torch.ao's warnings that it will go: `int8` knows what to do then."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message=".*(deprecat|torch.ao|TypedStorage|reduce_range).*")
         yield
+
+
+# ---- bytes as plain tensors
+
+
+def is_packed(module: nn.Module) -> bool:
+    """Whether this is a linear layer of torch.ao, which packs its weight into bytes."""
+    return hasattr(module, "_weight_bias") and hasattr(module, "in_features")
+
+
+def unpacked(layer: Any) -> dict[str, Tensor]:
+    """The weight of a torch.ao layer as plain tensors: whole numbers, their step and zero, and the bias."""
+    weight, bias = layer._weight_bias()
+    found = {"int8": weight.int_repr()}
+    if weight.qscheme() in (torch.per_channel_affine, torch.per_channel_symmetric):
+        found |= {"step": weight.q_per_channel_scales(), "zero": weight.q_per_channel_zero_points()}
+    else:
+        found |= {
+            "step": torch.tensor(weight.q_scale(), dtype=torch.float64),
+            "zero": torch.tensor(weight.q_zero_point()),
+        }
+    return found | ({} if bias is None else {"bias": bias.detach()})
+
+
+def packed(name: str, weights: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """What `unpacked` took apart: the quantized weight, the same number by number, and the bias."""
+    whole, step, zero = (weights[f"{name}.{key}"] for key in ("int8", "step", "zero"))
+    column = (lambda each: each[:, None]) if step.dim() else (lambda each: each)
+    floats = ((whole.double() - column(zero)) * column(step)).float()
+    if step.dim():
+        weight = torch.quantize_per_channel(floats, step, zero, 0, torch.qint8)
+    else:
+        weight = torch.quantize_per_tensor(floats, float(step), int(zero), torch.qint8)
+    if not torch.equal(weight.int_repr(), whole):
+        raise ValueError(f"the bytes of {name} could not be packed again as they were; this torch rounds otherwise")
+    return weight, weights.get(f"{name}.bias")
