@@ -167,13 +167,18 @@ def logits(model: nn.Module, x: Tensor | Mapping[str, Tensor]) -> Tensor:
     a model of transformers come with an attention mask that leaves out its padding token. Of a ModelOutput the logits
     are taken, of a tuple the first tensor. Raises TypeError where there are none.
     """
+    return _unwrapped(call(model, x))
+
+
+def call(model: nn.Module, x: Tensor | Mapping[str, Tensor]) -> Any:
+    """Call the model on one batch as `logits` does, and return whatever it returns."""
     if isinstance(x, Mapping):
-        return _unwrapped(model(**x))
+        return model(**x)
     config = getattr(model, "config", None)
     pad = getattr(config, "pad_token_id", None)
     if pad is not None and getattr(model, "main_input_name", "") == "input_ids" and not x.is_floating_point():
-        return _unwrapped(model(input_ids=x, attention_mask=x.ne(pad).long()))
-    return _unwrapped(model(x))
+        return model(input_ids=x, attention_mask=x.ne(pad).long())
+    return model(x)
 
 
 def _unwrapped(output: Any) -> Tensor:

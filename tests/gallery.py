@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from kdlab import models, widgets
+from kdlab import metrics, models, widgets
 
 NAMES = [str(c) for c in range(10)]
 RNG = torch.Generator().manual_seed(0)
@@ -37,7 +37,8 @@ def stack() -> widgets.Stack:
 
     def measure(order):
         n = len(order)
-        return {"scores": [90.0 - n], "bytes": 9e7 / 2**n, "ms_32": 100 / (1 + n), "multiply_adds": 1e8 / (1 + n)}
+        costs = {"bytes": 90_000_000 // 2**n, "ms_32": 100 / (1 + n), "multiply_adds": 1e8 / (1 + n)}
+        return metrics.Row("a stack", (90.0 - n,), 100, **costs)
 
     return widgets.Stack({"layers": "3 of 6 layers", "heads": "half of the heads"}, measure)
 

@@ -70,11 +70,11 @@ def test_the_sliders_of_each_panel_are_pressed_the_temperature_before_others(tmp
     pytest.importorskip("playwright", reason="playwright is not installed: pip install 'kdlab[test]'")
     panels = [
         "import torch",
-        "from kdlab import widgets",
+        "from kdlab import metrics, widgets",
         "z, names = torch.eye(3), list('abc')",
         "widgets.two_terms(z, z.flip(0), [0, 1, 2], names)",  # an image, T and alpha
         "widgets.runs([1, 10], {'test': z[:, :2]}, names, start=2)",  # from the slider's upper end
-        "widgets.Stack({}, lambda order: {'scores': [1.0], 'bytes': 1, 'ms_32': 1, 'multiply_adds': 1})",
+        "widgets.Stack({}, lambda order: metrics.Row('a', (1.0,), 1, bytes=1, ms_32=1, multiply_adds=1))",
     ]  # none
     cells = list(map(nbformat.v4.new_code_cell, panels))
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=SPEC), tmp_path / "small.ipynb")

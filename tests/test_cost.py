@@ -1,13 +1,17 @@
 """What a net costs, each thing counted by hand as well."""
 
 import pickle
+import re
+import statistics
 import warnings
 
 import pytest
+import small_models
 import torch
 from torch import nn
 
-from kdlab import metrics, plots, ruler, text
+from kdlab import course, metrics, models, plots, text
+from kdlab.metrics import cost
 
 
 def bert(**settings):
@@ -147,79 +151,159 @@ def task():
 
 def test_a_row_holds_each_cost_by_itself(task):
     net = text.untrained(45, layers=1, width=16, heads=2)
-    row = ruler.measure("tiny", net, task, repeats=2)
-    x = ruler.sample(task, 1)
-    assert row["parameters"] == metrics.parameters(net) and row["multiply_adds"] == metrics.multiply_adds(net, x)
-    assert row["scores"] == [metrics.accuracy(metrics.logits(net, task.x_test), task.y_test)]
-    assert row["ms_1"] > 0 and row["ms_32"] > 0 and row["n_test"] == 120
+    row = metrics.measure("tiny", net, task.test, repeats=2)
+    singles = [metrics.sample(task.x_test, 1, seed=i) for i in range(8)]
+    assert row.parameters == metrics.parameters(net)
+    assert row.multiply_adds == sum(metrics.multiply_adds(net, x) for x in singles) / 8
+    assert row.scores == pytest.approx((float(metrics.score(net, task.test)),))
+    assert row.peak == metrics.weight_bytes(net) + metrics.memory(net, metrics.sample(task.x_test, 32))
+    assert row.ms_1 > 0 and row.ms_32 > 0 and row.n_test == 120 and row.reference is None
 
 
-def test_what_is_timed_is_real_text_without_padding(task):
-    x = ruler.sample(task, 40)
-    assert x.shape == (40, ruler.TOKENS) and x.all()
-    there = {tuple(row) for row in task.x_test[:, : ruler.TOKENS].tolist()}
+def test_images_and_numbers_have_rows_too():
+    net, images = models.convnet((4,), n_classes=3), torch.rand(50, 1, 8, 8)
+    y = metrics.logits(net, images).argmax(dim=1)
+    y[:5] = (y[:5] + 1) % 3
+    row = metrics.measure("images", net, (images, y), repeats=2)
+    products = 64 * 9 * 4 + 4 * 3  # a 3 × 3 convolution of one channel at 64 places, and a linear layer
+    weights = 4 * 9 + 2 * 4 + 4 * 3 + 3
+    assert (row.multiply_adds, row.parameters, row.scores) == (products, weights, (90.0,))
+    assert metrics.measure("few", nn.Linear(6, 3), (torch.randn(2, 6), torch.tensor([0, 1])), repeats=2).n_test == 2
+
+
+def test_a_model_of_transformers_is_measured_as_it_is():
+    model, x = small_models.model_and_input("bert")
+    x = torch.cat([x, torch.zeros_like(x)], dim=1)
+    row = metrics.measure("bert", model, (x, model(x, x.ne(0).long()).logits.argmax(dim=1)), repeats=2)
+    assert row.score == 100 and row.multiply_adds == metrics.multiply_adds(model, x[:1, :7])
+
+
+class Slow(nn.Module):
+    """Computes what its model does, five times over."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner = model
+
+    def forward(self, x):
+        for _ in range(4):
+            self.inner(x)
+        return self.inner(x)
+
+
+def test_a_reference_is_timed_in_turns_and_asked_for_the_same_cases():
+    net = models.mlp((600, 600))
+    x, y = torch.rand(200, 784), torch.arange(200) % 10
+    row = metrics.measure("slow", Slow(net), (x, y), reference=("net", net), repeats=15)
+    assert row.reference.name == "net" and row.reference.score == row.score
+    assert row.reference.error == 0  # the same answers, case by case
+    assert 2 < row.ms_32 / row.reference.ms_32 < 12
+    first = metrics.measure("net", net, (x, y), repeats=5).replace(ms_32=1e6)
+    _, line = metrics.Table([first, row]).cells()[1:]
+    share = re.search(r"\((.*) %\)", line[6])[1]  # of the reference's time, not of the first row's
+    assert float(share) == pytest.approx(100 * row.ms_32 / row.reference.ms_32, abs=1)
+
+
+def test_the_error_of_a_difference_counts_the_cases_that_differ():
+    net, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    nn.init.eye_(net.weight), nn.init.eye_(other.weight), nn.init.zeros_(net.bias), nn.init.zeros_(other.bias)
+    other.bias.data[0] = 1.5  # calls every case 0
+    x, y = torch.eye(4).repeat(25, 1), torch.arange(100) % 4
+    row = metrics.measure("other", other, (x, y), reference=("net", net), repeats=2)
+    d = [0] * 25 + [-100] * 75
+    by_hand = statistics.stdev(d) / 100**0.5
+    assert (row.score, row.reference.score, row.reference.error) == pytest.approx((25, 100, by_hand))
+
+
+def test_models_in_turns_get_the_same_inputs_in_turns():
+    seen = []
+
+    class Notes(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def forward(self, x):
+            seen.append((self.name, float(x)))
+            return x
+
+    timings = cost.in_turns([Notes("a"), Notes("b")], [torch.zeros(1), torch.ones(1)], repeats=2, warm=1)
+    assert seen == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 0), ("b", 0)]
+    assert [each.n for each in timings] == [2, 2]
+
+
+def test_what_is_timed_are_real_texts_at_their_own_lengths(task):
+    x = metrics.sample(task.x_test, 40, tokens=16)
+    assert x.shape == (40, 16) and x.all()
+    there = {tuple(row) for row in task.x_test[:, :16].tolist()}
     assert {tuple(row) for row in x.tolist()} <= there
     with pytest.raises(ValueError, match="n_test"):
-        ruler.sample(task._replace(x_test=task.x_test[:5]), 1)
+        metrics.sample(task.x_test[:5], 1, tokens=16)
+    drawn = metrics.sample(task.x_test, 32, seed=3)
+    lengths = text.lengths(drawn)
+    assert drawn.shape[1] == lengths.max() and len(lengths.unique()) > 3
+    assert not torch.equal(drawn, metrics.sample(task.x_test, 32, seed=4))
+
+
+ROW = metrics.Row("BERT", (80.0,), 1600, 2_000_000, 2_000_000, 8_000_000, 1e8, 4.0, 50.0, 1_000_000, 1)
 
 
 def test_rows_are_kept_by_notebook_and_size(tmp_path, monkeypatch):
     monkeypatch.setenv("KDLAB_STORE", str(tmp_path))
-    ruler.keep([{"name": "b"}], notebook="10_b")
-    ruler.keep([{"name": "old"}], notebook="09_a")
-    ruler.keep([{"name": "a"}], notebook="09_a")
-    ruler.keep([{"name": "quick"}], notebook="09_a", profile="smoke")
-    assert [row["name"] for row in ruler.kept()] == ["a", "b"]
-    assert [row["name"] for row in ruler.kept("smoke")] == ["quick"]
-
-
-ROW = {
-    "name": "BERT",
-    "parameters": 2e6,
-    "nonzero": 2e6,
-    "bytes": 8e6,
-    "multiply_adds": 1e8,
-    "ms_1": 4.0,
-    "ms_32": 50.0,
-    "memory": 1e6,
-    "scores": [80.0],
-    "n_test": 1600,
-    "threads": 1,
-}
+    rows = course.rows
+    rows.keep([ROW.replace(name="b")], notebook="10_b")
+    rows.keep([ROW.replace(name="old")], notebook="09_a")
+    rows.keep([ROW.replace(name="a", reference=metrics.Reference("x", 50.0, 1.0))], notebook="09_a")
+    rows.keep([ROW.replace(name="quick")], notebook="09_a", profile="smoke")
+    assert [row.name for row in rows.kept()] == ["a", "b"]
+    assert rows.kept()[0] == ROW.replace(name="a", reference=metrics.Reference("x", 50.0, 1.0))
+    assert [row.name for row in rows.kept("smoke")] == ["quick"]
 
 
 def test_a_row_of_as_many_texts_as_notebook_09s_is_compared_with_its_bert(tmp_path, monkeypatch):
     monkeypatch.setenv("KDLAB_STORE", str(tmp_path))
-    ruler.keep([ROW], notebook="09_the_ruler")
-    ruler.keep([ROW | {"name": "same"}, ROW | {"name": "fewer", "n_test": 400}], notebook="10_b")
-    _, same, fewer = ruler.kept()
-    assert same["reference"] == {"name": "BERT", "score": 80.0} and "reference" not in fewer
+    course.rows.keep([ROW], notebook="09_the_ruler")
+    course.rows.keep([ROW.replace(name="same"), ROW.replace(name="fewer", n_test=400)], notebook="10_b")
+    _, same, fewer = course.rows.kept()
+    assert same.reference == metrics.Reference("BERT", 80.0) and fewer.reference is None
+
+
+def test_a_row_that_was_written_before_a_column_was_there_is_read_with_a_dash():
+    plain = {"name": "old", "scores": [70.0], "n_test": 10, "parameters": 5, "memory": 3}
+    row = metrics.Row.from_plain(plain)
+    assert row.parameters == 5 and row.peak is None
+    assert metrics.Table([ROW, row.replace(n_test=1600)]).cells()[-1][7] == "–"
 
 
 def test_the_table_shows_shares_of_its_first_row():
-    half = ROW | {"name": "half", "parameters": 1e6, "scores": [70.0, 72.0]}
-    head, first, second = ruler.Table([ROW, half]).cells()
+    half = ROW.replace(name="half", parameters=1_000_000, scores=(70.0, 72.0))
+    head, first, second = metrics.Table([ROW, half]).cells()
     assert first[1] == "2.0" and second[1] == "1.0 (50 %)"
     assert head[-3:] == ["right, %", "beside BERT, points", "seeds"]
     assert first[-3:] == ["80.0 ± 1.0", "", "1"]  # √(80 · 20 / 1600)
     assert second[-3:] == ["71.0 ± 1.5", "-9.0", "2"]  # √(71 · 29 / 1600 + 2 / 2)
-    assert "<td" in ruler.Table([ROW])._repr_html_() and "half" in repr(ruler.Table([ROW, half]))
-    with pytest.raises(ValueError, match="notebook 09"):
-        ruler.Table([])
+    assert "<td" in metrics.Table([ROW])._repr_html_() and "half" in repr(metrics.Table([ROW, half]))
+    nothing = ROW.replace(name="nothing", nonzero=0, multiply_adds=0.0)
+    assert metrics.Table([nothing, ROW]).cells()[-1][2] == "2.0"  # no share of nothing
+    with pytest.raises(ValueError, match="no rows to show"):
+        metrics.Table([])
+    with pytest.raises(TypeError, match="made of metrics.Row.* got a dict"):
+        metrics.Table([ROW.plain()])
 
 
 def test_scores_of_other_texts_are_compared_with_the_reference_on_those():
-    fewer = ROW | {"name": "stack", "n_test": 400, "scores": [81.0]}
-    with pytest.raises(ValueError, match="'stack' has 400 of them, 'BERT' 1,600.*reference=row"):
-        ruler.Table([ROW, fewer])
-    *_, line = ruler.Table([ROW, fewer | {"reference": {"name": "BERT", "score": 81.5}}]).cells()
-    assert line[-3:] == ["81.0 ± 2.0 (400 texts)", "-0.5", "1"]  # below BERT, though 81 is above its 80
+    fewer = ROW.replace(name="stack", n_test=400, scores=(81.0,))
+    with pytest.raises(ValueError, match="'stack' has 400 of them, 'BERT' 1,600.*reference="):
+        metrics.Table([ROW, fewer])
+    *_, line = metrics.Table([ROW, fewer.replace(reference=metrics.Reference("BERT", 81.5))]).cells()
+    assert line[-3:] == ["81.0 ± 2.0 (400 cases)", "-0.5", "1"]  # below BERT, though 81 is above its 80
 
 
 def test_a_measured_row_remembers_its_reference(task):
     net = text.untrained(45, layers=1, width=16, heads=2)
-    row = ruler.measure("tiny", net, task, repeats=2, scores=[50.0], reference=ROW | {"scores": [79.0, 81.0]})
-    assert row["reference"] == {"name": "BERT", "score": 80.0}
+    known = ROW.replace(scores=(79.0, 81.0))
+    row = metrics.measure("tiny", net, task.test, repeats=2, scores=[50.0], reference=known)
+    assert row.reference == metrics.Reference("BERT", 80.0) and row.scores == (50.0,)
 
 
 def test_the_front_is_what_nothing_beats():

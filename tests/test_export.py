@@ -13,7 +13,7 @@ import small_models
 import torch
 from torch import nn
 
-from kdlab import compress, metrics, models, ruler, text
+from kdlab import compress, metrics, models, text
 
 pytestmark = pytest.mark.xdist_group("export")  # the file is written once
 FRESH = """
@@ -152,15 +152,18 @@ def test_in_bytes_the_file_is_about_a_quarter_embeddings_too_and_answers_nearly_
     assert 0 < (s - t).norm() / t.norm() < 0.1
 
 
-def test_the_ruler_takes_a_file_at_its_word(net, file):
+def test_a_row_takes_a_file_at_its_word(net, file):
     x = tokens(40, 20)
-    task = text.Task(x, x[:, 0] % 5, x, x[:, 0] % 5, x, x[:, 0] % 5, tuple("abcde"), [""] * 40)
-    row = ruler.measure("file", compress.OnnxNet(file), task, repeats=2)
-    assert row["bytes"] == file.stat().st_size
-    assert row["multiply_adds"] is None and row["memory"] is None
-    assert row["scores"] == pytest.approx(ruler.measure("net", net, task, repeats=2)["scores"])
-    shown = ruler.Table([ruler.measure("net", net, task, repeats=2), row]).cells()[-1]
+    y = x[:, 0] % 5
+    row = metrics.measure("file", compress.OnnxNet(file), (x, y), repeats=2)
+    assert row.bytes == file.stat().st_size
+    assert row.multiply_adds is None and row.peak is None
+    whole = metrics.measure("net", net, (x, y), repeats=2)
+    assert row.scores == pytest.approx(whole.scores)
+    shown = metrics.Table([whole, row]).cells()[-1]
     assert shown[4] == shown[7] == "–" and "%" in shown[3]
+    first = metrics.Table([row, whole]).cells()[-1]  # what nobody counted of the first row is no base for shares
+    assert "%" not in first[4] and "%" not in first[7] and "%" in first[3]
 
 
 def test_threads_are_those_asked_for(file, monkeypatch):

@@ -37,7 +37,6 @@ LADDER = [
     "compress",
     "values",
     "store",
-    "ruler",
     "course",
     "live",
     "teachers",

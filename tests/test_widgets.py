@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdlab import widgets
+from kdlab import metrics, widgets
 
 NAMES = ["a", "b", "c"]
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
@@ -243,12 +243,8 @@ def asked(score=90.0):
         orders.append(order)
         if "bytes" in order[:-1]:
             raise ValueError("bytes must be the last")
-        return {
-            "scores": [score - 3.0 * len(order)],
-            "bytes": 9e7 / 2 ** len(order),
-            "ms_32": 100.0 / (1 + len(order)),
-            "multiply_adds": 1.7e8,
-        }
+        costs = {"bytes": 9e7 / 2 ** len(order), "ms_32": 100.0 / (1 + len(order)), "multiply_adds": 1.7e8}
+        return metrics.Row("a stack", (score - 3.0 * len(order),), 100, **costs)
 
     return measure, orders
 

@@ -57,17 +57,13 @@ def touched(before: nn.Module, after: nn.Module) -> Touched:
             embeddings[changed] += 1
     return Touched(
         (cost.parameters(before), cost.parameters(after)),
-        (_bytes(before), _bytes(after)),
+        (cost.weight_bytes(before), cost.weight_bytes(after)),
         (counts[True], sum(counts.values())),
         numbers[True] / max(1, sum(numbers.values())),
         (embeddings[True], sum(embeddings.values())),
         _heads(before, after),
         _layers(before, after),
     )
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in cost.weights(model).values())
 
 
 def _same(weight: Tensor, other: Tensor | None) -> bool:

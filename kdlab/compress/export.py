@@ -139,7 +139,7 @@ class OnnxNet(nn.Module):
         return torch.from_numpy(logits).to(next(iter(given.values())).device)
 
     def costs(self) -> dict[str, int | None]:
-        """What `ruler.measure` asks a net's own word for: bytes and weights of the file. Nobody counts its products
+        """What `metrics.measure` asks a net's own word for: bytes and weights of the file. Nobody counts its products
         or its memory from outside: None."""
         onnx = _library("onnx")
         kept = [onnx.numpy_helper.to_array(each) for each in onnx.load(self.path).graph.initializer]
@@ -149,7 +149,7 @@ class OnnxNet(nn.Module):
             "bytes": self.path.stat().st_size,
             "nonzero": sum(int((each != 0).sum()) for each in weights),
             "multiply_adds": None,
-            "memory": None,
+            "peak": None,
         }
 
 

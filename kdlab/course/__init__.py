@@ -1,6 +1,6 @@
 """The course: its notebooks as programs, what they measured, and the claims that this is set against."""
 
-from . import claims, claims_page, readme, records
+from . import claims, claims_page, readme, records, rows
 from .experiment import Experiment
 from .notebooks import (
     execute,
@@ -25,6 +25,7 @@ __all__ = [
     "profile",
     "readme",
     "records",
+    "rows",
     "run",
     "to_html",
     "widget_errors",

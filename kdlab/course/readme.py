@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from kdlab import ruler, store
+from kdlab import store
+from kdlab.metrics import Row, Table
+from kdlab.metrics.table import PLUS_MINUS
 
 from . import claims, claims_page, records
 
@@ -203,15 +205,15 @@ def _bert(results: Path) -> str:
 def _ruler(results: Path) -> str:
     """The rows of all notebooks, once notebook 09 has measured the first, of which the others are shares."""
     files = [_read(path) for path in sorted((results / "ruler").glob("*.json"))]
-    rows = [row for file in files for row in file["rows"]]
-    if not rows or rows[0]["name"] != "BERT":
+    found = [Row.from_plain(row) for file in files for row in file["rows"]]
+    if not found or found[0].name != "BERT":
         return ""
-    head, *lines = ruler.Table(rows).cells()
+    head, *lines = Table(found).cells()
     table = "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
     return (
-        f"{table}\n\nIn brackets: per cent of the first row. A score is of {rows[0]['n_test']:,} test texts where "
-        f"no other number stands beside it; points beside BERT are on the same texts. {ruler.PLUS_MINUS} "
-        f"{_machines(file['machine'] for file in files)}; {rows[0]['threads']} thread(s).\n\n"
+        f"{table}\n\nIn brackets: per cent of the first row. A score is of {found[0].n_test:,} test texts where "
+        f"no other number stands beside it; points beside BERT are on the same texts. {PLUS_MINUS} "
+        f"{_machines(file['machine'] for file in files)}; {found[0].threads} thread(s).\n\n"
     )
 
 

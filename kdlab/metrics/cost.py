@@ -5,12 +5,13 @@ is faster.
 Every function takes any nn.Module, and its inputs where it must run.
 """
 
+import contextlib
 import io
 import math
 import statistics
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import safetensors.torch
@@ -20,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdlab import machine, models
+from kdlab import machine
+from kdlab.models import call, evaluating
 
 
 def parameters(model: nn.Module) -> int:
@@ -48,6 +50,11 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of the model's weights in memory, each counted once even where layers share it."""
+    return sum(weight.numel() * weight.element_size() for weight in weights(model).values())
+
+
 def disk_bytes(model: nn.Module) -> int:
     """Bytes of the file that keeps the model: safetensors, or torch's own format where a layer packs its weights.
 
@@ -71,11 +78,20 @@ def multiply_adds(model: nn.Module, *inputs: Any) -> int:
     fast_path, counter = torch.backends.mha.get_fastpath_enabled(), FlopCounterMode(display=False, custom_mapping=_MORE)
     torch.backends.mha.set_fastpath_enabled(False)  # it hides the products of nn.TransformerEncoder
     try:
-        with models.evaluating(model), counter:
-            model(*inputs)
+        with evaluating(model), counter:
+            _call(model, inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return counter.get_total_flops() // 2
+
+
+def _call(model: nn.Module, inputs: tuple) -> None:
+    """One pass, with the attention mask that a model of transformers wants."""
+    (x,) = inputs if len(inputs) == 1 else (None,)
+    if isinstance(x, Tensor | Mapping):
+        call(model, x)
+    else:
+        model(*inputs)
 
 
 def _attention(query, key, value, *_, out_shape=None, **__) -> int:
@@ -118,25 +134,56 @@ def latency(
     threads: default as `machine.thread_count`. On a graphics processor each pass is waited for. seconds: no pass but
     the first three begins later; where that leaves fewer than asked for, at least half of them count.
     """
+    return in_turns([model], [inputs], repeats=repeats, warm=warm, threads=threads, seconds=seconds)[0]
+
+
+def in_turns(
+    models: Sequence[nn.Module],
+    inputs: Sequence[Any],
+    *,
+    repeats: int = 30,
+    warm: int = 5,
+    threads: int | None = None,
+    seconds: float = 10.0,
+) -> list[Timing]:
+    """Time several models in turns, A B A B …, so that what slows the machine for a while slows all of them.
+
+    inputs: a tensor, or a tuple of arguments, for each pass; where they are fewer than the passes they come again from
+    the first. Every model gets the same. The rest as for `latency`, whose answer each model gets.
+    """
     if repeats < 2 or warm < 0:
         raise ValueError(f"repeats must be at least 2 and warm at least 0, got {repeats} and {warm}")
-    with models.evaluating(model), machine.threads(threads) as n_threads:
-        taken = list(_passes(model, inputs, warm + repeats, seconds))
+    given = [each if isinstance(each, tuple) else (each,) for each in inputs]
+    with contextlib.ExitStack() as stack:
+        for model in models:
+            stack.enter_context(evaluating(model))
+        n_threads = stack.enter_context(machine.threads(threads))
+        taken = list(_passes(models, given, warm + repeats, seconds * len(models)))
     taken = taken[-max(len(taken) - warm, min(repeats, math.ceil(len(taken) / 2))) :]
+    return [_timing(each, n_threads) for each in zip(*taken, strict=True)]
+
+
+def _timing(taken: Sequence[float], n_threads: int) -> Timing:
     low, median, high = statistics.quantiles(taken, n=4, method="inclusive")
     return Timing(1000 * median, 1000 * low, 1000 * high, len(taken), n_threads)
 
 
-def _passes(model: nn.Module, inputs: tuple, n: int, seconds: float) -> Iterator[float]:
+def _passes(
+    models: Sequence[nn.Module], inputs: Sequence[tuple], n: int, seconds: float
+) -> Iterator[tuple[float, ...]]:
     end = time.perf_counter() + seconds
     for i in range(n):
-        begun = time.perf_counter()
-        if i >= 3 and begun > end:
+        if i >= 3 and time.perf_counter() > end:
             return
-        model(*inputs)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        yield time.perf_counter() - begun
+        yield tuple(_pass(model, inputs[i % len(inputs)]) for model in models)
+
+
+def _pass(model: nn.Module, inputs: tuple) -> float:
+    begun = time.perf_counter()
+    _call(model, inputs)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
 
 
 def memory(model: nn.Module, *inputs: Any) -> int:
@@ -145,8 +192,8 @@ def memory(model: nn.Module, *inputs: Any) -> int:
     What a kernel uses inside itself, such as an attention's scratch, is not seen.
     """
     own = [*model.parameters(), *model.buffers(), *(leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))]
-    with models.evaluating(model), machine.threads(), _Held(own) as held:
-        model(*inputs)
+    with evaluating(model), machine.threads(), _Held(own) as held:
+        _call(model, inputs)
     return held.peak
 
 

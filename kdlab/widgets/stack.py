@@ -1,11 +1,11 @@
 """Ways of compressing to tick, one after another, and what comes of every stack on one chart."""
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
-from typing import Any
 
 import ipywidgets as w
 import traitlets as t
+
+from kdlab.metrics import Row
 
 from .pieces import Piece, script
 
@@ -33,8 +33,8 @@ class Points(Piece):
 class Stack(w.VBox):
     """A checkbox a way; the order of ticking is the order of stacking. Every stack stays on the chart as a point.
 
-    ways: name → what the box says. measure: maps an order, such as ("layers", "bytes"), to a row of the ruler
-    (`ruler.measure`); () is the net itself. It is asked once for each order, and a ValueError that it raises is shown
+    ways: name → what the box says. measure: maps an order, such as ("layers", "bytes"), to a row of
+    `metrics.measure`; () is the net itself. It is asked once for each order, and a ValueError that it raises is shown
     as the reason why there is no such stack. known: rows by order, for which it need not be asked.
     seen: orders whose points are there from the beginning.
     """
@@ -42,8 +42,8 @@ class Stack(w.VBox):
     def __init__(
         self,
         ways: Mapping[str, str],
-        measure: Callable[[Order], dict[str, Any]],
-        known: Mapping[Order, dict[str, Any]] | None = None,
+        measure: Callable[[Order], Row],
+        known: Mapping[Order, Row] | None = None,
         seen: Sequence[Order] = (),
     ):
         self.measure, self.rows, self.order, self.seen = measure, dict(known or {}), (), []
@@ -94,15 +94,17 @@ class Stack(w.VBox):
 
     def _draw(self, order: Order) -> None:
         rows = [self.rows[each] for each in self.seen]
-        costs = [[row[key] * unit for row in rows] for key, (_, unit) in COSTS.items()]
+        costs = [[getattr(row, key) * unit for row in rows] for key, (_, unit) in COSTS.items()]
         with self.points.hold_sync():
             self.points.labels = [self.said(each) for each in self.seen]
-            self.points.inputs = {"costs": costs, "score": [fmean(row["scores"]) for row in rows]}
+            self.points.inputs = {"costs": costs, "score": [row.score for row in rows]}
             self.points.current = self.seen.index(order)
             first, row = self.rows.get((), self.rows[order]), self.rows[order]
-            self.points.title = f"{self.said(order)}: {fmean(row['scores']):.1f} % right, " + ", ".join(
-                f"{row[key] * unit:,.1f} {said} ({row[key] / first[key]:.0%})" for key, (said, unit) in COSTS.items()
-            )
+            costs_now = [
+                f"{getattr(row, key) * unit:,.1f} {said} ({getattr(row, key) / getattr(first, key):.0%})"
+                for key, (said, unit) in COSTS.items()
+            ]
+            self.points.title = f"{self.said(order)}: {row.score:.1f} % right, {', '.join(costs_now)}"
 
     @staticmethod
     def said(order: Order) -> str:

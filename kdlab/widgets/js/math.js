@@ -109,7 +109,7 @@ function ofWords(row, groups, T) {
 }
 const ofNets = ({ groups, truth, ...nets }) => Object.entries(nets); // an input of rows, a row a frame, is a net
 // eq. 5 of the paper for one image: the generalist's p, the awake specialists' own, and q after some steps from p.
-// plain: gradient descent on z at rate 4; else z = log(target), where the gradient would vanish (kdlab/joint.py)
+// plain: gradient descent on z at rate 4; else z = log(target), where the gradient would vanish (kdlab/specialists/equation5.py)
 function eq5(generalist, specialists, clusters, step, plain) {
   const p = softmax(generalist, 1), top = p.indexOf(Math.max(...p));
   const awake = clusters.map((_, m) => m).filter((m) => clusters[m].includes(top));
