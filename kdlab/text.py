@@ -117,7 +117,7 @@ def read(
     return Task(**made, classes=texts.classes, texts_test=chosen, pad=cut.pad_token_id)
 
 
-def only(task: Task, classes: str | Iterable[str]) -> Task:
+def select_classes(task: Task, classes: str | Iterable[str]) -> Task:
     """A smaller task: the texts of some classes of `task`, which are counted anew from 0, in their order there.
 
     classes: names, which may hold * and ?, such as "noun.*". Raises ValueError where a name fits no class.
@@ -195,7 +195,7 @@ def classifier(net: Bert, n_classes: int, *, seed: int = 0) -> Bert:
         net.requires_grad_(True)
     place = _last_layer(net.model)
     before, like = net.model.get_submodule(place), next(net.model.parameters())
-    before = before[0] if isinstance(before, nn.Sequential) else before  # factorised: two layers
+    before = before[0] if isinstance(before, nn.Sequential) else before  # factorized: two layers
     with randomness.for_a_while(seed):
         last = nn.Linear(before.in_features, n_classes).to(like)
         nn.init.normal_(last.weight, std=getattr(net.model.config, "initializer_range", 0.02))
@@ -233,7 +233,7 @@ def narrow_words(net: Bert, width: int) -> Tensor:
     return (narrow / narrow.std()).float()
 
 
-def varied(
+def augment(
     x: Tensor, copies: int = 1, *, mask: float = 0.1, swap: float = 0.1, ngram: float = 0.25, seed: int = 0
 ) -> Tensor:
     """Unlabelled texts made of x (n, length): (copies · n, length) token numbers, for a teacher to answer.

@@ -44,9 +44,9 @@ def int8_embeddings(kind, model, x, same):
     return made
 
 
-def fake_quantised(kind, model, x, same):
-    assert near(same, answer(compress.fake_quantised(model, 8), x), 0.5)
-    made = compress.fake_quantised(model, 4)
+def fake_quantize(kind, model, x, same):
+    assert near(same, answer(compress.fake_quantize(model, 8), x), 0.5)
+    made = compress.fake_quantize(model, 4)
     for name, layer in model.named_modules():
         if isinstance(layer, (nn.Linear, nn.Embedding, nn.Conv2d)) or type(layer).__name__ == "Conv1D":
             weight = layer.weight.T if type(layer).__name__ == "Conv1D" else layer.weight
@@ -58,11 +58,11 @@ def fake_quantised(kind, model, x, same):
     return made
 
 
-def factorised(kind, model, x, same):
+def factorize(kind, model, x, same):
     layers = linear(model)
-    full = compress.factorised(model, {name: min(layer.weight.shape) for name, layer in layers.items()})
+    full = compress.factorize(model, {name: min(layer.weight.shape) for name, layer in layers.items()})
     torch.testing.assert_close(answer(full, x), same, rtol=1e-3, atol=1e-4)
-    made = compress.factorised(model, 2)
+    made = compress.factorize(model, 2)
     assert metrics.parameters(model) - metrics.parameters(made) == numbers(layers.values()) - 2 * sum(
         sum(layer.weight.shape) for layer in layers.values()
     )
@@ -115,8 +115,8 @@ def layers(kind, model, x, same):
 
 def shared(kind, model, x, same):
     """With one layer used everywhere: as with separate layers that have equal weights."""
-    torch.testing.assert_close(answer(compress.shared(model, 3, LISTS.get(kind)), x), same)
-    made = compress.shared(model, 1, LISTS.get(kind))
+    torch.testing.assert_close(answer(compress.share_layers(model, 3, LISTS.get(kind)), x), same)
+    made = compress.share_layers(model, 1, LISTS.get(kind))
     apart, held = copy.deepcopy(model), model.get_submodule(LISTS[kind])
     for layer in apart.get_submodule(LISTS[kind]):
         layer.load_state_dict(held[0].state_dict())
@@ -125,7 +125,7 @@ def shared(kind, model, x, same):
     return made
 
 
-WAYS = [int8, int8_embeddings, fake_quantised, factorised, magnitude, heads, layers, shared]
+WAYS = [int8, int8_embeddings, fake_quantize, factorize, magnitude, heads, layers, shared]
 TIED, NO_HEADS, NO_LIST = (
     "share one weight.*but=",
     "no attention with its own linear layers",
@@ -139,8 +139,8 @@ REFUSES = {  # way → model → what the refusal says; every other pair works
         "vit": "no Embedding of this model",
         "resnet": "no Embedding of this model",
     },
-    "fake_quantised": {},
-    "factorised": {"gpt2_lm": TIED, "gemma3": TIED},
+    "fake_quantize": {},
+    "factorize": {"gpt2_lm": TIED, "gemma3": TIED},
     "magnitude": {},
     "heads": dict.fromkeys(set(MODELS) - {"bert", "roberta", "electra", "distilbert", "albert"}, NO_HEADS),
     "layers": {"albert": NO_LIST, "resnet": NO_LIST, "lstm": NO_LIST},
@@ -178,10 +178,10 @@ def described(model):
     return weights, [(name, id(module), len(vars(module))) for name, module in model.named_modules()], str(config)
 
 
-PAIRED = {way.__name__: way for way in (compress.int8, compress.int8_embeddings, compress.shared)} | {
-    "fake_quantised": lambda model: compress.fake_quantised(model, 4),
-    "quantisation_aware": lambda model: compress.quantisation_aware(model, 4),
-    "factorised": lambda model: compress.factorised(model, 2),
+PAIRED = {way.__name__: way for way in (compress.int8, compress.int8_embeddings, compress.share_layers)} | {
+    "fake_quantize": lambda model: compress.fake_quantize(model, 4),
+    "prepare_qat": lambda model: compress.prepare_qat(model, 4),
+    "factorize": lambda model: compress.factorize(model, 2),
     "magnitude": lambda model: compress.magnitude(model, 0.5),
     "heads": lambda model: compress.heads(model, {0: [1]}),
     "layers": lambda model: compress.layers(model, [0, 1]),
@@ -214,7 +214,7 @@ def test_two_ways_one_after_another_leave_no_more_weights_or_the_second_refuses(
 
 def test_a_decoder_that_shares_its_layers_is_put_in_bytes_once():
     model, x = model_and_input("gpt2")
-    once = compress.shared(model)
+    once = compress.share_layers(model)
     made = compress.int8(once)
     assert metrics.parameters(made) == metrics.parameters(once)
     assert made.transformer.h[0].mlp.c_fc is made.transformer.h[2].mlp.c_fc

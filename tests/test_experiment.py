@@ -365,7 +365,7 @@ def test_the_code_of_a_record_is_what_its_functions_run(tmp_path, monkeypatch):
     assert (
         "kdlab.train.loop.fit" in before
         and "kdlab.train.loop.Training" in before
-        and "kdlab.metrics.errors" not in before
+        and "kdlab.metrics.quality.errors" not in before
     )
     assert sources.current(before) == before
 
@@ -424,7 +424,7 @@ def test_a_claim_names_the_code_of_what_made_its_values(tmp_path, monkeypatch):
     made.run.claim("teacher", [1.0], by=made)
     assert kept["key"] != key
     made.run.claim("teacher", [1.0], by=metrics.errors)
-    assert kept["seconds"] is None and "kdlab.metrics.errors" in kept["code"]
+    assert kept["seconds"] is None and "kdlab.metrics.quality.errors" in kept["code"]
     assert not [name for name in kept["code"] if name.startswith("77_made_up")]
 
 

@@ -86,7 +86,7 @@ def headless(net):
 
 @pytest.mark.parametrize(
     "way",
-    [low_rank, headless, compress.shared, lambda net: compress.quantisation_aware(net, 3)],
+    [low_rank, headless, compress.share_layers, lambda net: compress.prepare_qat(net, 3)],
     ids=["low rank", "one head", "shared", "on the grid"],
 )
 def test_compressed_nets_are_written_too(way, tmp_path):
@@ -96,7 +96,7 @@ def test_compressed_nets_are_written_too(way, tmp_path):
 
 
 def test_layers_that_are_shared_are_kept_once(tmp_path, net, file):
-    smaller = compress.to_onnx(compress.shared(net), tokens(), tmp_path / "shared.onnx")
+    smaller = compress.to_onnx(compress.share_layers(net), tokens(), tmp_path / "shared.onnx")
     assert compress.OnnxNet(file).costs()["parameters"] == pytest.approx(metrics.parameters(net), rel=0.01)
     saved = compress.OnnxNet(file).costs()["parameters"] - compress.OnnxNet(smaller).costs()["parameters"]
     assert saved == metrics.parameters(net.model.bert.encoder.layer[0])
@@ -126,9 +126,9 @@ def test_a_model_of_transformers_is_written_with_its_mask_as_an_input(kind, tmp_
     mask = torch.ones_like(x)
     mask[0, 4:] = 0
     given = {"input_ids": x, "attention_mask": mask}
-    there = compress.OnnxNet(compress.to_onnx(compress.factorised(model, 2), given, tmp_path / "net.onnx"))
+    there = compress.OnnxNet(compress.to_onnx(compress.factorize(model, 2), given, tmp_path / "net.onnx"))
     assert there.inputs == ["input_ids", "attention_mask"]
-    expected = metrics.logits(compress.factorised(model, 2), given)
+    expected = metrics.logits(compress.factorize(model, 2), given)
     torch.testing.assert_close(metrics.logits(there, given), expected, atol=1e-5, rtol=1e-4)
     assert (metrics.logits(there, given | {"attention_mask": torch.ones_like(x)}) - expected).abs().max() > 1e-4
     with pytest.raises(ValueError, match="takes the inputs input_ids, attention_mask; got input_ids"):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kdlab import compress, metrics, text
-from kdlab.compress import factorize
+from kdlab.compress import low_rank
 
 QUERY, FEED, WORDS = "*.query", "*.intermediate.dense", "*word_embeddings"
 
@@ -48,7 +48,7 @@ def test_the_plain_product_is_numpys_truncated_svd(shape, rank):
     layer = linear(*shape)
     u, s, v = np.linalg.svd(layer.weight.detach().numpy())
     by_numpy = u[:, :rank] * s[:rank] @ v[:rank]
-    made = factorize.product(layer, rank)
+    made = low_rank.product(layer, rank)
     np.testing.assert_allclose(made.weight.detach().numpy(), by_numpy, atol=1e-12)
     assert torch.equal(made.bias, layer.bias)
     left = np.linalg.norm(layer.weight.detach().numpy() - made.weight.detach().numpy()) ** 2
@@ -59,11 +59,11 @@ def test_the_plain_product_is_numpys_truncated_svd(shape, rank):
 def test_no_product_of_the_rank_comes_nearer_to_the_outputs_than_the_weighted_one():
     """The least there is, of the outputs themselves by numpy; and the plain product and random steps do worse."""
     layer, x, rank = linear(bias=False), correlated(), 3
-    made = factorize.product(layer, rank, x.T @ x / len(x))
+    made = low_rank.product(layer, rank, x.T @ x / len(x))
     y = layer(x).detach().numpy()
     s = np.linalg.svd(y, compute_uv=False)
     assert distance(layer, made, x) == pytest.approx((s[rank:] ** 2).sum(), rel=1e-3)
-    assert distance(layer, made, x) < 0.5 * distance(layer, factorize.product(layer, rank), x)
+    assert distance(layer, made, x) < 0.5 * distance(layer, low_rank.product(layer, rank), x)
     for _ in range(20):
         other = copy.deepcopy(made)
         for part in other:
@@ -73,8 +73,8 @@ def test_no_product_of_the_rank_comes_nearer_to_the_outputs_than_the_weighted_on
 
 def test_white_inputs_make_the_weighted_product_the_plain_one():
     layer = linear()
-    white = factorize.product(layer, 4, 5.0 * torch.eye(12, dtype=torch.float64))
-    torch.testing.assert_close(white.weight, factorize.product(layer, 4).weight)
+    white = low_rank.product(layer, 4, 5.0 * torch.eye(12, dtype=torch.float64))
+    torch.testing.assert_close(white.weight, low_rank.product(layer, 4).weight)
 
 
 def test_the_weighted_spectrum_squared_is_the_mean_square_of_the_outputs():
@@ -87,7 +87,7 @@ def test_directions_that_no_input_used_are_kept_in_the_order_of_their_weights():
     """Two inputs out of twelve were ever other than 0: with more rank than that, the plain spectrum decides."""
     layer, x = linear(), torch.zeros(50, 12, dtype=torch.float64)
     x[:, :2] = torch.randn(50, 2, dtype=torch.float64)
-    made = factorize.product(layer, 5, x.T @ x / 50)
+    made = low_rank.product(layer, 5, x.T @ x / 50)
     assert distance(layer, made, x) < 1e-4 * layer(x).square().sum()
     assert (made.weight - layer.weight).norm() < layer.weight[:, 2:].norm()
 
@@ -98,7 +98,7 @@ def test_an_embedding_is_a_shorter_one_and_a_linear_map(weighted):
     torch.manual_seed(0)
     words = nn.Embedding(50, 8, padding_idx=0, dtype=torch.float64)
     often = torch.rand(50, dtype=torch.float64) if weighted else torch.ones(50, dtype=torch.float64)
-    made = factorize.product(words, 3, often if weighted else None)
+    made = low_rank.product(words, 3, often if weighted else None)
     table = words.weight.detach().numpy()
     v = np.linalg.svd(np.sqrt(often.numpy())[:, None] * table)[2][:3]
     np.testing.assert_allclose(made.weight.detach().numpy(), table @ v.T @ v, atol=1e-5)
@@ -110,9 +110,9 @@ def test_an_embedding_is_a_shorter_one_and_a_linear_map(weighted):
 def test_at_full_rank_nothing_changes_and_the_model_given_never_does(bert, tokens):
     before = {name: value.clone() for name, value in bert.state_dict().items()}
     with pytest.warns(UserWarning, match="query and 12 more layers grow"):  # all but the classifier: its 5 of 16
-        made = compress.factorised(bert, 16, but="*classifier")
+        made = compress.factorize(bert, 16, but="*classifier")
     torch.testing.assert_close(metrics.logits(made, tokens), metrics.logits(bert, tokens))
-    made = compress.factorised(bert, 2, (QUERY, WORDS))
+    made = compress.factorize(bert, 2, (QUERY, WORDS))
     assert not torch.allclose(metrics.logits(made, tokens), metrics.logits(bert, tokens))
     assert all(torch.equal(value, before[name]) for name, value in bert.state_dict().items())
     assert all(weight.requires_grad for weight in made.parameters()) and not made.training
@@ -120,7 +120,7 @@ def test_at_full_rank_nothing_changes_and_the_model_given_never_does(bert, token
 
 def test_no_random_number_is_drawn(bert):
     torch.manual_seed(3)
-    compress.factorised(bert, 2, (QUERY, WORDS))
+    compress.factorize(bert, 2, (QUERY, WORDS))
     after = torch.rand(1)
     torch.manual_seed(3)
     assert torch.equal(after, torch.rand(1))
@@ -130,26 +130,26 @@ def test_below_break_even_parameters_and_multiply_adds_fall_in_the_same_proporti
     net, x = nn.Sequential(nn.Linear(96, 192, bias=False)), torch.zeros(1, 96)
     assert compress.break_even(96, 192) == 64
     for rank in (16, 32, 64):
-        made = compress.factorised(net, rank)
+        made = compress.factorize(net, rank)
         for cost in (metrics.parameters, lambda net: metrics.multiply_adds(net, x)):
             assert cost(made) * 64 == cost(net) * rank
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert metrics.parameters(compress.factorised(net, 1.0)) == metrics.parameters(net)
+        assert metrics.parameters(compress.factorize(net, 1.0)) == metrics.parameters(net)
 
 
 def test_a_factorised_embedding_is_smaller_and_multiplies_more(bert, tokens):
-    made = compress.factorised(bert, 4, WORDS)
+    made = compress.factorize(bert, 4, WORDS)
     assert metrics.parameters(bert) - metrics.parameters(made) == 60 * 16 - (60 + 16) * 4
     assert metrics.multiply_adds(made, tokens[:1]) - metrics.multiply_adds(bert, tokens[:1]) == 9 * 4 * 16
 
 
 def test_a_share_is_of_each_layers_own_break_even_and_ranks_may_go_by_name(bert):
-    made = compress.factorised(bert, 0.5, (QUERY, FEED))
+    made = compress.factorize(bert, 0.5, (QUERY, FEED))
     layer = made.model.bert.encoder.layer[0]
     assert layer.attention.self.query[0].out_features == 4  # half of 16 · 16 / 32
     assert layer.intermediate.dense[0].out_features == 6  # half of 16 · 64 / 80, cut to whole
-    made = compress.factorised(bert, {"*layer.0.*query": 3, QUERY: 5, FEED: 0.25})
+    made = compress.factorize(bert, {"*layer.0.*query": 3, QUERY: 5, FEED: 0.25})
     first, second = made.model.bert.encoder.layer
     assert (first.attention.self.query[0].out_features, second.attention.self.query[0].out_features) == (3, 5)
     assert first.intermediate.dense[0].out_features == 3 and isinstance(first.output.dense, nn.Linear)
@@ -158,14 +158,14 @@ def test_a_share_is_of_each_layers_own_break_even_and_ranks_may_go_by_name(bert)
 @pytest.mark.parametrize("rank", [0, -1, 17, 1.5, 0.0, True, "4", 4.0])
 def test_a_rank_that_cannot_be_names_the_layer_and_what_it_may_be(bert, rank):
     with pytest.raises(ValueError, match=r"layer\.0\.attention\.self\.query has 16 inputs.*from 1 to 16, or a share"):
-        compress.factorised(bert, rank, QUERY)
+        compress.factorize(bert, rank, QUERY)
 
 
 def test_names_that_fit_nothing_or_come_twice_are_told(bert):
     with pytest.raises(ValueError, match=r"no Linear or Embedding.*'\*\.querry'"):
-        compress.factorised(bert, 2, "*.querry")
+        compress.factorize(bert, 2, "*.querry")
     with pytest.raises(ValueError, match="leave `names` out"):
-        compress.factorised(bert, {QUERY: 2}, QUERY)
+        compress.factorize(bert, {QUERY: 2}, QUERY)
 
 
 def test_moments_are_the_mean_outer_products_of_what_the_layers_met_without_the_padding(bert, tokens):
@@ -190,7 +190,7 @@ def test_moments_make_the_nets_outputs_nearer(bert, tokens):
     named = (QUERY, FEED, "*.output.dense", WORDS)
     moments = compress.input_moments(bert, tokens, named, pad=0)
     away = [
-        (metrics.logits(compress.factorised(bert, 5, named, moments=m), tokens) - metrics.logits(bert, tokens)).norm()
+        (metrics.logits(compress.factorize(bert, 5, named, moments=m), tokens) - metrics.logits(bert, tokens)).norm()
         for m in (None, moments)
     ]
     assert away[1] < away[0]
@@ -199,7 +199,7 @@ def test_moments_make_the_nets_outputs_nearer(bert, tokens):
 def test_moments_of_other_layers_are_refused(bert, tokens):
     moments = compress.input_moments(bert, tokens, QUERY, pad=0)
     with pytest.raises(ValueError, match="know nothing of model.bert.encoder.layer.0.intermediate.dense"):
-        compress.factorised(bert, 2, FEED, moments=moments)
+        compress.factorize(bert, 2, FEED, moments=moments)
     with pytest.raises(ValueError, match=r"\(12,\) or \(12, 12\), got \(16, 16\)"):
         compress.spectrum(linear(), torch.eye(16))
 
@@ -213,14 +213,14 @@ def test_a_tied_weight_is_refused_by_both_names():
 
     for name in ("words", "decoder"):
         with pytest.raises(ValueError, match="(words and decoder|decoder and words) share one weight.*clone"):
-            compress.factorised(Model(), 2, name)
+            compress.factorize(Model(), 2, name)
     with pytest.raises(ValueError, match="share one weight"):
-        compress.factorised(Model(), 2)
+        compress.factorize(Model(), 2)
 
 
 def test_a_layer_that_is_used_in_several_places_is_still_one_afterwards():
     shared = nn.Linear(8, 8)
-    made = compress.factorised(nn.Sequential(shared, nn.ReLU(), shared), 2)
+    made = compress.factorize(nn.Sequential(shared, nn.ReLU(), shared), 2)
     assert made[0] is made[2] and made[0][0].out_features == 2
 
 
@@ -229,9 +229,9 @@ def test_torchs_own_transformer_gives_what_its_dense_products_give(training):
     """Its fast path and its attention read weights by themselves: they find the product."""
     torch.manual_seed(0)
     net = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True), 2)
-    made, dense, x = compress.factorised(net, 4), copy.deepcopy(net).eval(), torch.randn(3, 5, 16)
+    made, dense, x = compress.factorize(net, 4), copy.deepcopy(net).eval(), torch.randn(3, 5, 16)
     for name, layer in made.named_modules():
-        if isinstance(layer, factorize.Product):
+        if isinstance(layer, low_rank.Product):
             dense.get_submodule(name).weight.data = layer.weight.detach()
     made.train(training)
     dense.train(training)
@@ -242,8 +242,8 @@ def test_torchs_own_transformer_gives_what_its_dense_products_give(training):
 
 
 def test_it_can_be_saved_and_loaded_into_one_made_of_untrained_weights(bert, tokens):
-    made = compress.factorised(bert, 3, (FEED, WORDS))
-    other = compress.factorised(text.untrained(5, layers=2, width=16, heads=2, vocab_size=60, seed=1), 3, (FEED, WORDS))
+    made = compress.factorize(bert, 3, (FEED, WORDS))
+    other = compress.factorize(text.untrained(5, layers=2, width=16, heads=2, vocab_size=60, seed=1), 3, (FEED, WORDS))
     other.load_state_dict(made.state_dict())
     torch.testing.assert_close(metrics.logits(other, tokens), metrics.logits(made, tokens))
 
@@ -252,6 +252,6 @@ def test_very_few_inputs_are_enough_for_a_weighted_factorisation():
     """Fewer inputs than numbers of one: their moments are of low rank, and rounding must not make them negative."""
     torch.manual_seed(0)
     net, x = nn.Sequential(nn.Linear(400, 300)), torch.randn(20, 400) + 300 * torch.randn(400)
-    made = factorize.factorised(net, 25, moments=factorize.input_moments(net, x))
+    made = low_rank.factorize(net, 25, moments=low_rank.input_moments(net, x))
     with torch.no_grad():
         torch.testing.assert_close(made(x), net(x), rtol=1e-2, atol=1e-2)

@@ -50,10 +50,10 @@ def test_cosine_is_torchs_own_cosine_embedding_loss_on_real_tokens():
 def test_patient_is_the_squared_distance_of_unit_vectors_and_2_minus_2_cosines():
     s, t = states(), states(seed=1)
     unit = [a.numpy() / np.linalg.norm(a.numpy(), axis=-1, keepdims=True) for a in (s, t)]
-    assert losses.patient(s, t).item() == pytest.approx(((unit[0] - unit[1]) ** 2).sum(axis=-1).mean())
-    torch.testing.assert_close(losses.patient(s, t), 2 * losses.cosine(s, t, MASK | True))
-    assert losses.patient(s, 3 * s).item() == pytest.approx(0, abs=1e-12)
-    assert losses.patient(s, -s).item() == pytest.approx(4)
+    assert losses.cls_direction_mse(s, t).item() == pytest.approx(((unit[0] - unit[1]) ** 2).sum(axis=-1).mean())
+    torch.testing.assert_close(losses.cls_direction_mse(s, t), 2 * losses.cosine(s, t, MASK | True))
+    assert losses.cls_direction_mse(s, 3 * s).item() == pytest.approx(0, abs=1e-12)
+    assert losses.cls_direction_mse(s, -s).item() == pytest.approx(4)
 
 
 def test_attention_mse_is_the_mean_over_pairs_of_real_tokens():
@@ -83,7 +83,7 @@ def test_scores_softened_are_the_attention_maps_of_transformers():
     net.model.set_attn_implementation("eager")
     x = torch.tensor([[1, 7, 9, 2, 0], [1, 4, 2, 0, 0]])
     at = "model.bert.encoder.layer.0.attention.self"
-    with features.captured(net, [f"{at}.query", f"{at}.key"]) as seen:
+    with features.capture(net, [f"{at}.query", f"{at}.key"]) as seen:
         net(x)
     theirs = net.model(x, attention_mask=(x != 0).long(), output_attentions=True).attentions[0]
     mine = losses.scores(seen[f"{at}.query"], seen[f"{at}.key"], heads=2)
@@ -136,7 +136,7 @@ def test_errors_name_the_usual_cause():
     with pytest.raises(ValueError, match=r"\(3, 5, 6\).*\(3, 5, 8\).*nn.Linear"):
         losses.hidden_mse(states(6), states(8), MASK)
     with pytest.raises(ValueError, match="another number of layers"):
-        losses.patient(torch.ones(4, 2, 6), torch.ones(4, 3, 6))
+        losses.cls_direction_mse(torch.ones(4, 2, 6), torch.ones(4, 3, 6))
     with pytest.raises(ValueError, match="number, or cut both into as many"):
         losses.attention_kl(maps(2), maps(12), MASK)
     with pytest.raises(ValueError, match="number, or cut both into as many"):

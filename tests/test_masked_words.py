@@ -140,7 +140,7 @@ def test_a_net_learns_what_word_follows_another_and_keeps_it_without_the_learner
 def test_a_compressed_net_takes_the_place_of_the_whole():
     x = texts()
     learner = masked_words.MaskedWords(small(), x)
-    for net in (compress.layers(learner.net, keep=[0]), compress.factorised(learner.net, 4, "*word_embeddings")):
+    for net in (compress.layers(learner.net, keep=[0]), compress.factorize(learner.net, 4, "*word_embeddings")):
         other = learner.around(net)
         (row,) = train.fit(other, (x,), masked_words.guessing(), epochs=1, lr=1e-3)
         assert row["words"] > 0 and other.net is net

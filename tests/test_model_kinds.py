@@ -29,8 +29,8 @@ def test_a_pattern_that_leaves_nothing_is_refused_with_what_there_is():
     model = model_and_input("gpt2")[0]
     for way in (
         lambda: compress.int8(model, "score", but="*"),
-        lambda: compress.fake_quantised(model, 4, "score", but="score"),
-        lambda: compress.factorised(model, 2, but=("transformer.h*", "score")),
+        lambda: compress.fake_quantize(model, 4, "score", but="score"),
+        lambda: compress.factorize(model, 2, but=("transformer.h*", "score")),
         lambda: compress.int8_embeddings(model, but="transformer.*"),
     ):
         with pytest.raises(ValueError, match="no layer is left to work on: but=.*(score|transformer.wte|c_attn)"):
@@ -42,7 +42,7 @@ def test_a_pattern_that_leaves_nothing_is_refused_with_what_there_is():
     [
         ("resnet", compress.int8, 0),
         ("lstm", compress.int8, 4),
-        ("lstm", lambda model: compress.factorised(model, 1), 4),
+        ("lstm", lambda model: compress.factorize(model, 1), 4),
         ("lstm", lambda model: compress.magnitude(model, 0.5), 4),
     ],
 )
@@ -57,7 +57,7 @@ def test_a_way_that_knows_most_of_a_model_or_is_told_the_layers_does_not_warn():
         warnings.simplefilter("error")
         for kind in ("bert", "gpt2", "llama", "t5", "vit"):
             compress.int8(model_and_input(kind)[0])
-            compress.factorised(model_and_input(kind)[0], 0.5)
+            compress.factorize(model_and_input(kind)[0], 0.5)
         compress.int8(model_and_input("lstm")[0], "out")
 
 
@@ -70,7 +70,7 @@ def test_what_was_touched_is_counted():
     assert "heads: 9 of 12 are left" in str(found) and "matrices: 8 of 20 changed" in str(found)
     found = compress.touched(model, compress.layers(model, [0, 1]))
     assert found.layers == {"bert.encoder.layer": (3, 2)} and "layers: 2 of 3 are left" in str(found)
-    assert compress.touched(model, compress.shared(model)).layers == {"bert.encoder.layer": (3, 1)}
+    assert compress.touched(model, compress.share_layers(model)).layers == {"bert.encoder.layer": (3, 1)}
     found = compress.touched(model, compress.int8(model, but="classifier"))
     assert found.bytes[0] - found.bytes[1] == 3 * (12 * 256 + 6 * 512 + 256)
     assert found.matrices == (19, 20) and found.embeddings == (0, 3) and found.layers == {}
@@ -86,27 +86,27 @@ def test_a_tied_model_is_compressed_by_what_its_refusal_says_and_stays_tied(kind
     model, x = model_and_input(kind)
     for made in (
         compress.int8(model, but="lm_head"),
-        compress.factorised(model, 2, but="lm_head"),
-        compress.fake_quantised(model, 4),
-        compress.baked(compress.quantisation_aware(model, 4)),
+        compress.factorize(model, 2, but="lm_head"),
+        compress.fake_quantize(model, 4),
+        compress.bake(compress.prepare_qat(model, 4)),
         compress.magnitude(model, 0.3),
-        compress.shared(model),
+        compress.share_layers(model),
         compress.layers(model, [0, 2]),
     ):
         assert made.lm_head.weight is made.get_submodule(words).weight
         assert answer(made, x).isfinite().all()
     with pytest.raises(ValueError, match="share one weight.*choose both"):
-        compress.fake_quantised(model, 4, "lm_head")
+        compress.fake_quantize(model, 4, "lm_head")
 
 
 def test_a_tied_weight_that_learns_on_a_grid_is_one_weight():
     model, x = model_and_input("gpt2_lm")
-    aware = compress.quantisation_aware(model, 4)
+    aware = compress.prepare_qat(model, 4)
     free = aware.lm_head.parametrizations.weight.original
     assert free is aware.transformer.wte.parametrizations.weight.original
     with torch.no_grad():
         free += 0.1
-    made = compress.baked(aware)
+    made = compress.bake(aware)
     assert made.lm_head.weight is made.transformer.wte.weight
     torch.testing.assert_close(answer(made, x), answer(aware, x))
 
@@ -122,7 +122,7 @@ def test_a_layer_in_two_places_is_one_in_bytes():
 def test_a_layer_with_a_forward_of_its_own_is_not_replaced_by_a_plain_one():
     model = model_and_input("gemma3")[0]  # its embedding multiplies what it looks up
     model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
-    for way in (lambda: compress.int8_embeddings(model), lambda: compress.factorised(model, 2, "*embed_tokens")):
+    for way in (lambda: compress.int8_embeddings(model), lambda: compress.factorize(model, 2, "*embed_tokens")):
         with pytest.raises(ValueError, match="embed_tokens is a .*ScaledWordEmbedding, which computes more than"):
             way()
 
@@ -146,8 +146,8 @@ def test_layers_that_were_kept_are_loaded_as_they_were_saved(kind, keep, tmp_pat
     "way",
     [
         lambda model: compress.int8(model, "*layer.1.*"),
-        lambda model: compress.factorised(model, 2, "*layer.1.*"),
-        lambda model: compress.quantisation_aware(model, 4, "*layer.1.*"),
+        lambda model: compress.factorize(model, 2, "*layer.1.*"),
+        lambda model: compress.prepare_qat(model, 4, "*layer.1.*"),
     ],
 )
 def test_layers_go_where_only_some_were_compressed_before(way):
@@ -163,7 +163,7 @@ def test_a_layer_that_would_be_another_when_loaded_is_refused(kind, part):
 
 
 @pytest.mark.parametrize("kind", ["gpt2_lm", "gemma3"])
-@pytest.mark.parametrize("way", [lambda model: compress.layers(model, [0, 2]), compress.shared])
+@pytest.mark.parametrize("way", [lambda model: compress.layers(model, [0, 2]), compress.share_layers])
 def test_a_cut_decoder_answers_the_same_with_its_cache(way, kind):
     """One token after another, by the keys and values that are kept, and all tokens at once."""
     model, x = model_and_input(kind)
@@ -210,7 +210,7 @@ def test_one_side_of_an_encoder_and_decoder_is_cut_and_loaded_again(side, tmp_pa
 
 def test_a_decoder_of_two_sides_shares_its_layers_with_caches_of_their_own():
     model, x = bart()
-    made, apart = compress.shared(model, 1, "model.decoder.layers"), copy.deepcopy(model)
+    made, apart = compress.share_layers(model, 1, "model.decoder.layers"), copy.deepcopy(model)
     for layer in apart.model.decoder.layers:
         layer.load_state_dict(model.model.decoder.layers[0].state_dict())
     torch.testing.assert_close(translated(made, x), translated(apart, x))
@@ -266,7 +266,7 @@ def test_a_layer_that_cannot_be_dropped_says_so():
     [
         *itertools.product(
             ["bert", "gpt2", "llama", "t5", "encoder", "lstm"],
-            ["int8", "int8_embeddings", "fake_quantised", "factorised"],
+            ["int8", "int8_embeddings", "fake_quantize", "factorize"],
         ),
         ("bert", "heads"),
     ],
@@ -275,22 +275,22 @@ def test_a_layer_that_cannot_be_dropped_says_so():
 def test_a_model_of_another_precision_answers_in_it(way, kind, dtype):
     model, x = model_and_input(kind)
     model = model.to(dtype)
-    more = {"fake_quantised": [8], "factorised": [2], "heads": [{0: [1]}]}.get(way, [])
+    more = {"fake_quantize": [8], "factorize": [2], "heads": [{0: [1]}]}.get(way, [])
     made = getattr(compress, way)(model, *more)
     found = answer(made, x)
     assert found.dtype == dtype and {weight.dtype for weight in made.parameters()} <= {dtype}
     assert found.isfinite().all()
-    if way not in ("factorised", "heads"):  # eight bits are near
+    if way not in ("factorize", "heads"):  # eight bits are near
         assert near(answer(model, x).float(), found.float(), 0.5)
 
 
 LEARNING_WAYS = {
     "heads": lambda model: compress.heads(model, {0: [1]}),
     "layers": lambda model: compress.layers(model, [0, 1]),
-    "factorised": lambda model: compress.factorised(model, 2),
-    "fake_quantised": lambda model: compress.fake_quantised(model, 4),
+    "factorize": lambda model: compress.factorize(model, 2),
+    "fake_quantize": lambda model: compress.fake_quantize(model, 4),
     "magnitude": lambda model: compress.magnitude(model, 0.5),
-    "shared": compress.shared,
+    "shared": compress.share_layers,
 }
 
 
@@ -327,7 +327,7 @@ def test_a_classifier_for_another_task_is_saved_and_loaded_alike(kind, tmp_path)
 
 def test_a_classifier_of_a_factorised_model_and_of_none():
     model, x = model_and_input("roberta")
-    cut = compress.factorised(text.Bert(model), 2)
+    cut = compress.factorize(text.Bert(model), 2)
     assert metrics.logits(text.classifier(cut, 7), x).shape == (2, 7)
     with pytest.raises(ValueError, match="T5EncoderModel has no last layer that is known.*shared, encoder"):
         text.classifier(text.Bert(model_and_input("t5")[0]), 7)

@@ -129,7 +129,7 @@ def test_held_trains_as_torchs_masks_do_and_leaves_a_plain_net(mlp, cases):
     theirs = copy.deepcopy(mlp)
     torchs.global_unstructured([(layer, "weight") for layer in linears(theirs)], torchs.L1Unstructured, amount=0.6)
     names = list(ours.state_dict())
-    with prune.held(ours):
+    with prune.hold_zeros(ours):
         assert list(ours.state_dict()) == names
         train.fit(
             ours,
@@ -164,7 +164,7 @@ def test_held_calls_a_nets_own_constraint_too_and_blocks_may_be_nested(mlp):
             self[0].weight.data.clamp_(-0.1, 0.1)
 
     net = prune.magnitude(Bounded(*mlp), 0.5)
-    with prune.held(net, "0"), prune.held(net, "2"):
+    with prune.hold_zeros(net, "0"), prune.hold_zeros(net, "2"):
         for layer in linears(net):
             layer.weight.data.add_(1.0)
         net.constrain()

@@ -66,7 +66,7 @@ def test_eight_bits_err_by_half_a_step_at_the_most_and_each_bit_less_doubles_it_
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("per, grids", [("channel", 8), ("tensor", 1)])
 def test_a_layer_has_one_value_fewer_than_its_bits_tell_apart_on_each_of_its_grids(bits, per, grids):
-    net = compress.fake_quantised(nn.Sequential(nn.Linear(500, 8)), bits, per=per)
+    net = compress.fake_quantize(nn.Sequential(nn.Linear(500, 8)), bits, per=per)
     assert net[0].weight.unique().numel() == (2**bits - 2) * grids + 1  # all share the zero
     assert all(row.unique().numel() <= 2**bits - 1 for row in net[0].weight)
 
@@ -111,8 +111,8 @@ def test_the_gradient_goes_straight_through_the_rounding_and_stops_beyond_the_en
 def test_a_net_that_learns_on_the_grid_steps_by_the_gradient_at_its_rounded_weights():
     """One step of plain gradient descent, against the same by hand on two separate sets of weights."""
     x, y, net = random(16, 12), torch.arange(16) % 5, small()
-    aware = compress.quantisation_aware(net, 3)
-    plain = compress.baked(aware)
+    aware = compress.prepare_qat(net, 3)
+    plain = compress.bake(aware)
     F.cross_entropy(plain(x), y).backward()
     F.cross_entropy(aware(x), y).backward()
     for i in (0, 2):
@@ -124,9 +124,9 @@ def test_a_net_that_learns_on_the_grid_steps_by_the_gradient_at_its_rounded_weig
 
 def test_baked_answers_as_the_net_that_learned_and_is_a_plain_net_again():
     net, x = small(), random(9, 12)
-    aware = compress.quantisation_aware(net, 4)
+    aware = compress.prepare_qat(net, 4)
     train.fit(aware, (x, torch.arange(9) % 5), train.labels(), epochs=3, lr=1e-2)
-    plain = compress.baked(aware)
+    plain = compress.bake(aware)
     assert torch.equal(plain(x), aware(x))
     assert sorted(plain.state_dict()) == sorted(net.state_dict())
     assert not any(parametrize.is_parametrized(layer) for layer in plain.modules())
@@ -138,8 +138,8 @@ def test_baked_answers_as_the_net_that_learned_and_is_a_plain_net_again():
 def test_rounding_is_what_learning_on_the_grid_begins_with_and_leaves_the_net_given_as_it_was():
     net, x = bert(), tokens()
     before = copy.deepcopy(net.state_dict())
-    first = compress.quantisation_aware(net, 4, "*encoder*")
-    assert torch.equal(metrics.logits(first, x), metrics.logits(compress.fake_quantised(net, 4, "*encoder*"), x))
+    first = compress.prepare_qat(net, 4, "*encoder*")
+    assert torch.equal(metrics.logits(first, x), metrics.logits(compress.fake_quantize(net, 4, "*encoder*"), x))
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert torch.equal(first.model.classifier.weight, net.model.classifier.weight)
 
@@ -149,22 +149,22 @@ def test_learning_on_the_grid_beats_rounding_what_was_learned_without_it():
     y = (x[:, :5] * x[:, 5:10]).argmax(dim=1)
     net = small()
     train.fit(net, (x, y), train.labels(), epochs=60, lr=1e-2)
-    aware = compress.quantisation_aware(net, 2, fit="error")
+    aware = compress.prepare_qat(net, 2, fit="error")
     train.fit(aware, (x, y), train.labels(), epochs=60, lr=1e-2)
-    after, during = compress.fake_quantised(net, 2, fit="error"), compress.baked(aware)
+    after, during = compress.fake_quantize(net, 2, fit="error"), compress.bake(aware)
     loss = {each: float(losses.label(metrics.logits(each, x), y)) for each in (net, after, during)}
     assert loss[net] < loss[during] < loss[after] - 0.1
 
 
 def test_embeddings_and_convolutions_are_rounded_too_and_a_channel_of_zeros_stays_zero():
     net = nn.Sequential(nn.Embedding(9, 6, padding_idx=0), nn.Conv1d(4, 3, 2), nn.Linear(5, 2))
-    quantised = compress.fake_quantised(net, 3)
+    quantised = compress.fake_quantize(net, 3)
     for i in range(3):
         assert not torch.equal(quantised[i].weight, net[i].weight)
         by_hand = quantize.rounded(net[i].weight, quantize.steps(net[i].weight, 3), 3)
         torch.testing.assert_close(quantised[i].weight, by_hand)
     assert not quantised[0].weight[0].any()
-    assert torch.equal(compress.fake_quantised(net, 3, but="0")[0].weight, net[0].weight)
+    assert torch.equal(compress.fake_quantize(net, 3, but="0")[0].weight, net[0].weight)
 
 
 def test_int8_embeddings_are_a_quarter_of_the_bytes_and_off_by_half_a_step():
@@ -175,7 +175,7 @@ def test_int8_embeddings_are_a_quarter_of_the_bytes_and_off_by_half_a_step():
     x = torch.arange(1000).view(10, 100)
     error = (smaller(x) - net(x)).abs()
     assert (error <= 0.5001 * smaller[0].step[x][..., None]).all()
-    torch.testing.assert_close(smaller(x)[..., :], compress.fake_quantised(net, 8)(x))
+    torch.testing.assert_close(smaller(x)[..., :], compress.fake_quantize(net, 8)(x))
 
 
 def test_int8_embeddings_agree_with_torchs_own_and_unlike_those_are_kept_by_safetensors():
@@ -226,7 +226,7 @@ def test_int8_takes_a_bert_and_layers_by_name_and_leaves_embeddings_in_floats_an
 def test_int8_of_the_readers_own_transformer_and_of_a_net_that_learned_on_the_grid(no_fast_path):
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0)
     net, x = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval(), random(3, 5, 16)
-    smaller = compress.int8(compress.quantisation_aware(net, 8), "*linear?")
+    smaller = compress.int8(compress.prepare_qat(net, 8), "*linear?")
     with torch.no_grad():
         torch.testing.assert_close(smaller(x), net(x), atol=0.1, rtol=0)
 
@@ -239,15 +239,15 @@ def test_int8_says_nothing_of_deprecation(recwarn):
 def test_errors_name_the_layer_and_the_reason(monkeypatch):
     net = small()
     with pytest.raises(ValueError, match="from 2 to 8, got 1; a grid of one bit has no zero"):
-        compress.fake_quantised(net, 1)
+        compress.fake_quantize(net, 1)
     with pytest.raises(ValueError, match="no Linear or Embedding or .*decoder.*; there are 0, 2"):
-        compress.quantisation_aware(net, 4, "*decoder*")
+        compress.prepare_qat(net, 4, "*decoder*")
     with pytest.raises(ValueError, match="per is one of channel, tensor, got 'row'"):
-        compress.fake_quantised(net, 4, per="row")
+        compress.fake_quantize(net, 4, per="row")
     with pytest.raises(ValueError, match="fit is one of largest, error, got 'best'"):
-        compress.fake_quantised(net, 4, fit="best")
+        compress.fake_quantize(net, 4, fit="best")
     with pytest.raises(ValueError, match=r"weights of 0 are parametrised already \(weight\)"):
-        compress.quantisation_aware(compress.quantisation_aware(net, 4), 2)
+        compress.prepare_qat(compress.prepare_qat(net, 4), 2)
     with pytest.raises(ValueError, match="per is channel or tensor, got 'row'"):
         compress.int8(net, per="row")
     with pytest.raises(ValueError, match="0.weight is on meta.*model.cpu"):
@@ -256,7 +256,7 @@ def test_errors_name_the_layer_and_the_reason(monkeypatch):
         compress.int8_embeddings(nn.Sequential(nn.Embedding(5, 3, max_norm=1.0)))
     net[2].weight.data[0, 0] = float("nan")
     with pytest.raises(ValueError, match="weight of 2 holds NaN"):
-        compress.fake_quantised(net, 4)
+        compress.fake_quantize(net, 4)
     monkeypatch.setattr(quantize, "_has_torch_ao", lambda: False)
     monkeypatch.setitem(sys.modules, "torchao", None)
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)

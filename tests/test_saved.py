@@ -17,17 +17,17 @@ WAYS = {
     "int8": lambda model, held: compress.int8(model),
     "int8 by channel": lambda model, held: compress.int8(model, per="channel"),
     "int8_embeddings": lambda model, held: compress.int8_embeddings(model),
-    "on a grid": lambda model, held: compress.fake_quantised(model, 4),
-    "factorised": lambda model, held: compress.factorised(model, 2),
-    "embeddings factorised": lambda model, held: compress.factorised(model, 2, "*mbed*", but="*position*"),
+    "on a grid": lambda model, held: compress.fake_quantize(model, 4),
+    "factorize": lambda model, held: compress.factorize(model, 2),
+    "embeddings factorized": lambda model, held: compress.factorize(model, 2, "*mbed*", but="*position*"),
     "magnitude": lambda model, held: compress.magnitude(model, 0.5),
     "heads": lambda model, held: compress.heads(model, {0: [1], 2: [0, 3]}),
     "layers": lambda model, held: compress.layers(model, [0, 2], held),
-    "shared": lambda model, held: compress.shared(model, 1, held),
-    "pairs": lambda model, held: compress.shared(model, 2, held),
+    "shared": lambda model, held: compress.share_layers(model, 1, held),
+    "pairs": lambda model, held: compress.share_layers(model, 2, held),
 }
-STACKS = [("layers", "heads"), ("layers", "factorised", "int8"), ("shared", "int8", "int8_embeddings")]
-STACKS += [("heads", "factorised"), ("magnitude", "int8 by channel"), ("factorised", "shared")]
+STACKS = [("layers", "heads"), ("layers", "factorize", "int8"), ("shared", "int8", "int8_embeddings")]
+STACKS += [("heads", "factorize"), ("magnitude", "int8 by channel"), ("factorize", "shared")]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
@@ -82,7 +82,7 @@ def test_every_way_and_stack_comes_back_the_same(kind, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("way", ["int8", "int8_embeddings", "factorised"])
+@pytest.mark.parametrize("way", ["int8", "int8_embeddings", "factorize"])
 def test_another_precision_and_what_is_frozen_are_kept(way, dtype, tmp_path):
     model, x = model_and_input("bert")
     model = model.to(dtype)
@@ -108,7 +108,7 @@ def test_tied_words_stay_tied_and_a_batch_norm_in_eval_stays_there(tmp_path):
 
 def test_kdlabs_bert_comes_back_with_its_classes_and_its_tokenizer(tmp_path):
     net = text.untrained(5, layers=3, width=16, heads=2)
-    made = compress.int8(compress.factorised(text.classifier(compress.layers(net, [0, 2]), 7), 4))
+    made = compress.int8(compress.factorize(text.classifier(compress.layers(net, [0, 2]), 7), 4))
     folder = compress.save(made, tmp_path / "bert", tokenizer=text.tokenizer())
     loaded, x = compress.load(folder), torch.randint(1000, 2000, (40, 9))
     x[::2, 5:] = 0
@@ -119,7 +119,7 @@ def test_kdlabs_bert_comes_back_with_its_classes_and_its_tokenizer(tmp_path):
 
 def test_another_process_gets_the_same_answers(tmp_path):
     model, x = model_and_input("roberta")
-    made = compress.int8(compress.factorised(compress.heads(model, {0: [1]}), 2))
+    made = compress.int8(compress.factorize(compress.heads(model, {0: [1]}), 2))
     compress.save(made, tmp_path / "kept")
     torch.save((x, answer(made, x)), tmp_path / "asked.pt")
     code = (
@@ -141,7 +141,7 @@ def test_the_random_numbers_around_a_load_are_left_alone(tmp_path):
 
 def test_transformers_does_not_take_the_folder_for_a_model_of_its_own(tmp_path):
     model, _ = model_and_input("bert")
-    folder = compress.save(compress.factorised(model, 2), tmp_path / "kept")
+    folder = compress.save(compress.factorize(model, 2), tmp_path / "kept")
     with pytest.raises(OSError, match=r"config\.json|model\.safetensors|weights"):
         type(model).from_pretrained(folder)
 
@@ -216,8 +216,8 @@ def later(path):
 
 def test_what_cannot_be_kept_is_refused_before_anything_is_written(tmp_path):
     model, _ = model_and_input("bert")
-    with pytest.raises(ValueError, match="parametrized; compress.baked"):
-        compress.save(compress.quantisation_aware(model, 4), tmp_path / "net")
+    with pytest.raises(ValueError, match="parametrized; compress.bake"):
+        compress.save(compress.prepare_qat(model, 4), tmp_path / "net")
     assert not list(tmp_path.iterdir())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")

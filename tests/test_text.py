@@ -56,7 +56,7 @@ def test_a_tokenizer_that_pads_with_another_number_is_followed(tmp_path):
     cut.save_pretrained(tmp_path)
     read = text.read("glosses", n_train=40, n_dev=30, n_test=50, tokens=str(tmp_path))
     same = text.read("glosses", n_train=40, n_dev=30, n_test=50)
-    assert read.pad == 1 and same.pad == 0 and text.only(read, "noun.*").pad == 1
+    assert read.pad == 1 and same.pad == 0 and text.select_classes(read, "noun.*").pad == 1
     assert torch.equal(read.x_test, same.x_test.masked_fill(same.x_test == 0, 1))
     assert torch.equal(metrics.sample(read.x_test, 8, tokens=9, pad=1), metrics.sample(same.x_test, 8, tokens=9))
 
@@ -197,7 +197,7 @@ def test_fine_tuning_is_kept_and_not_done_twice(task, tmp_path, monkeypatch):
 
 
 def test_only_keeps_the_texts_of_some_classes_and_counts_these_anew(task):
-    nouns = text.only(task, "noun.*")
+    nouns = text.select_classes(task, "noun.*")
     assert nouns.classes == tuple(name for name in task.classes if name.startswith("noun."))
     for part in ("train", "dev", "test"):
         y, mine = getattr(task, f"y_{part}"), getattr(nouns, f"y_{part}")
@@ -208,7 +208,7 @@ def test_only_keeps_the_texts_of_some_classes_and_counts_these_anew(task):
         task.texts_test[i] for i, c in enumerate(task.y_test.tolist()) if task.classes[c].startswith("noun.")
     ]
     with pytest.raises(ValueError, match=r"'noun\.dogs'"):
-        text.only(task, ["verb.*", "noun.dogs"])
+        text.select_classes(task, ["verb.*", "noun.dogs"])
 
 
 def test_a_new_classifier_stands_on_the_same_encoder_and_leaves_the_net_alone():

@@ -26,7 +26,7 @@ def halves():
     return {
         "layers": lambda net: prune.layers(net, [0, 3]),
         "heads": lambda net: prune.heads(net, prune.least_important(prune.head_importance(net, x, y), 0.5)),
-        "factors": lambda net: compress.factorised(net, 0.5, "*.intermediate.dense"),
+        "factors": lambda net: compress.factorize(net, 0.5, "*.intermediate.dense"),
         "zeros": lambda net: prune.magnitude(net, 0.5, "*encoder*"),
         "bytes": quantize.int8,
     }
@@ -35,17 +35,17 @@ def halves():
 def test_a_stack_is_the_ways_one_after_another_and_leaves_the_net_given():
     net, (x, _), ways = bert(), texts(), halves()
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
-    made = compress.stacked(net, ways, ["layers", "factors", "bytes"])
+    made = compress.stack(net, ways, ["layers", "factors", "bytes"])
     by_hand = ways["bytes"](ways["factors"](ways["layers"](net)))
     assert torch.equal(made(x), by_hand(x))
     assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
-    assert torch.equal(compress.stacked(net, ways, [])(x), net(x))
+    assert torch.equal(compress.stack(net, ways, [])(x), net(x))
 
 
 def test_the_order_makes_another_net():
     ways = halves()
     zeros = {
-        order: prune.zeros(compress.stacked(bert(), ways, order), "*encoder*")
+        order: prune.zeros(compress.stack(bert(), ways, order), "*encoder*")
         for order in (("factors", "zeros"), ("zeros", "factors"))
     }
     assert zeros["factors", "zeros"] == pytest.approx(0.5, abs=1e-3)
@@ -57,16 +57,16 @@ def test_it_learns_once_after_the_cuts_and_before_the_bytes_and_its_zeros_stay()
 
     def recover(net):
         seen.append((len(net.model.bert.encoder.layer), prune.zeros(net, "*encoder*")))
-        with prune.held(net, "*encoder*"):
+        with prune.hold_zeros(net, "*encoder*"):
             train.fit(net, (x, y), train.labels(), epochs=2, lr=1e-2, batch_size=6)
 
-    net = compress.stacked(bert(), halves(), ["layers", "zeros"], recover)
+    net = compress.stack(bert(), halves(), ["layers", "zeros"], recover)
     assert seen == [(2, pytest.approx(0.5, abs=1e-3))]
     assert prune.zeros(net, "*encoder*") == pytest.approx(0.5, abs=1e-3)
-    in_bytes = compress.stacked(bert(), halves(), ["layers", "zeros", "bytes"], recover)
+    in_bytes = compress.stack(bert(), halves(), ["layers", "zeros", "bytes"], recover)
     assert len(seen) == 2 and not in_bytes.training
     assert torch.equal(in_bytes(x), quantize.int8(net)(x))
-    compress.stacked(bert(), halves(), ["bytes"], recover)
+    compress.stack(bert(), halves(), ["bytes"], recover)
     assert len(seen) == 2, "nothing was cut, so there is nothing to recover from"
 
 
@@ -83,15 +83,15 @@ def test_an_order_that_cannot_be_is_refused_before_anything_is_done(order, said)
         raise AssertionError("should not be called")
 
     with pytest.raises(ValueError, match=said):
-        compress.stacked(bert(), dict.fromkeys(halves(), never), order)
+        compress.stack(bert(), dict.fromkeys(halves(), never), order)
 
 
 def test_the_readers_own_model_and_ways_will_do():
     net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
     ways = {"half": lambda net: prune.magnitude(net, 0.5), "16 bits": lambda net: net.bfloat16()}
     with pytest.raises(ValueError, match="half cannot come after 16 bits"):
-        compress.stacked(net, ways, ["16 bits", "half"], last=["16 bits"])
-    made = compress.stacked(net, ways, ["half", "16 bits"], last=["16 bits"])
+        compress.stack(net, ways, ["16 bits", "half"], last=["16 bits"])
+    made = compress.stack(net, ways, ["half", "16 bits"], last=["16 bits"])
     assert made[0].weight.dtype == torch.bfloat16 and net[0].weight.dtype == torch.float32
 
 

@@ -15,7 +15,7 @@ WORD = X >= 1000
 
 
 def test_the_shares_are_as_asked_and_frames_stay():
-    made = text.varied(X, mask=0.2, swap=0.3, ngram=0.0)
+    made = text.augment(X, mask=0.2, swap=0.3, ngram=0.0)
     assert made.shape == X.shape
     assert (made[~WORD] == X[~WORD]).all(), "[CLS], [SEP] and padding are no words"
     assert (made[WORD] == text.MASK).float().mean().item() == pytest.approx(0.2, abs=0.03)
@@ -27,13 +27,13 @@ def test_the_shares_are_as_asked_and_frames_stay():
 def test_words_are_drawn_as_often_as_they_occur():
     x = X.clone()
     x[WORD & (torch.rand(X.shape, generator=RNG) < 0.9)] = 7777
-    made = text.varied(x, swap=1.0, mask=0.0, ngram=0.0)
+    made = text.augment(x, swap=1.0, mask=0.0, ngram=0.0)
     shares = [(each[WORD] == 7777).float().mean().item() for each in (made, x)]
     assert shares[0] == pytest.approx(shares[1], abs=0.03)
 
 
 def test_an_ngram_is_one_to_five_words_that_stood_in_a_row():
-    made = text.varied(X, mask=0.0, swap=0.0, ngram=1.0)
+    made = text.augment(X, mask=0.0, swap=0.0, ngram=1.0)
     seen = set()
     for whole, part in zip(X.tolist(), made.tolist(), strict=True):
         words = [token for token in part if token]
@@ -48,17 +48,17 @@ def test_an_ngram_is_one_to_five_words_that_stood_in_a_row():
 
 def test_copies_part_seeds_repeat_and_the_texts_stay_as_they_are():
     before = X.clone()
-    made = text.varied(X, 2, seed=3)
+    made = text.augment(X, 2, seed=3)
     assert made.shape == (800, 12) and (made[:400] != made[400:]).any()
-    assert (made == text.varied(X, 2, seed=3)).all() and (made != text.varied(X, 2, seed=4)).any()
+    assert (made == text.augment(X, 2, seed=3)).all() and (made != text.augment(X, 2, seed=4)).any()
     assert torch.equal(before, X)
-    assert (text.varied(X, mask=0.0, swap=0.0, ngram=0.0) == X).all()
+    assert (text.augment(X, mask=0.0, swap=0.0, ngram=0.0) == X).all()
 
 
 @pytest.mark.parametrize("shares", [{"mask": 0.6, "swap": 0.6}, {"mask": -0.1}, {"ngram": 1.5}])
 def test_shares_outside_0_to_1_are_refused(shares):
     with pytest.raises(ValueError, match="shares in"):
-        text.varied(X, **shares)
+        text.augment(X, **shares)
 
 
 def test_narrow_words_are_the_principal_components():

@@ -8,43 +8,54 @@ A copy of a model that is frozen as a whole learns; where only some weights are 
 
 from .changes import Touched, touched
 from .export import OnnxNet, onnx_int8, to_onnx
-from .factorize import break_even, factorised, input_moments, spectrum
-from .prune import cubic, gradually, head_importance, heads, held, layer_drop, layers, least_important, magnitude, zeros
-from .quantize import baked, fake_quantised, int8, int8_embeddings, quantisation_aware
+from .low_rank import break_even, factorize, input_moments, spectrum
+from .prune import (
+    cubic,
+    gradually,
+    head_importance,
+    heads,
+    hold_zeros,
+    layer_drop,
+    layers,
+    least_important,
+    magnitude,
+    zeros,
+)
+from .quantize import bake, fake_quantize, int8, int8_embeddings, prepare_qat
 from .saved import load, save
-from .share import shared
-from .together import excess, loss, ratio_excess, stacked, subsets
+from .share import share_layers
+from .together import excess, loss, ratio_excess, stack, subsets
 
 __all__ = [
     "break_even",
-    "factorised",
+    "factorize",
     "input_moments",
     "spectrum",
     "cubic",
     "gradually",
     "head_importance",
     "heads",
-    "held",
+    "hold_zeros",
     "layer_drop",
     "layers",
     "least_important",
     "magnitude",
     "zeros",
-    "baked",
-    "fake_quantised",
+    "bake",
+    "fake_quantize",
     "int8",
     "int8_embeddings",
-    "quantisation_aware",
+    "prepare_qat",
     "OnnxNet",
     "onnx_int8",
     "to_onnx",
     "load",
     "save",
-    "shared",
+    "share_layers",
     "excess",
     "loss",
     "ratio_excess",
-    "stacked",
+    "stack",
     "subsets",
     "Touched",
     "touched",

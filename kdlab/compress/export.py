@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kdlab import machine, models, text
 
-from .quantize import baked
+from .quantize import bake
 
 Name = str | os.PathLike
 
@@ -42,7 +42,7 @@ def to_onnx(model: nn.Module, x: Tensor | Mapping[str, Tensor], path: Name) -> P
                 f"{name} is a layer of torch.ao in bytes, which ONNX does not know; export the net as it "
                 "was before, and give that file to onnx_int8"
             )
-    model = baked(model).cpu()
+    model = bake(model).cpu()
     if isinstance(model, text.Bert):
         model.group = None
     named = tuple(inputs) if isinstance(x, Mapping) else ()

@@ -1,7 +1,7 @@
 """Fewer bits a number: weights rounded to a grid, nets that learn on the grid, and real bytes.
 
-rounded = fake_quantised(net, bits=4)      # still floats, but of 15 values a row: what would 4 bits cost?
-aware = quantisation_aware(net, bits=2)    # to be trained: rounds as it runs, its gradients go straight through
+rounded = fake_quantize(net, bits=4)      # still floats, but of 15 values a row: what would 4 bits cost?
+aware = prepare_qat(net, bits=2)    # to be trained: rounds as it runs, its gradients go straight through
 smaller = int8(int8_embeddings(net))       # a byte a weight, and products of bytes
 """
 
@@ -85,12 +85,12 @@ class Grid(nn.Module):
         return f"bits={self.bits}"
 
 
-def quantisation_aware(
+def prepare_qat(
     model: nn.Module, bits: int, names: Names = "*", *, per: str = "channel", fit: str = "largest", but: Names = ()
 ) -> nn.Module:
     """A copy that learns what it will be: it runs on rounded weights, while the weights themselves move freely.
 
-    Train it like any other, then take `baked` of it. names, but: which of its linear, embedding and convolution
+    Train it like any other, then take `bake` of it. names, but: which of its linear, embedding and convolution
     layers, as for `surgery.layers`; the biases stay as they are. bits (2 to 8), per, fit: as for `steps`.
     A weight that two layers share stays shared where both are chosen. What is frozen: as in `surgery.copied`.
     Raises ValueError for a name that fits no layer, a layer that is rounded already or holds NaN, for one of two layers
@@ -105,7 +105,7 @@ def quantisation_aware(
         if parametrize.is_parametrized(layer):
             raise ValueError(
                 f"the weights of {name} are parametrised already ({', '.join(layer.parametrizations)}); "
-                "was the net put on a grid before? baked(net) ends that"
+                "was the net put on a grid before? bake(net) ends that"
             )
         if not layer.weight.isfinite().all():
             raise ValueError(f"the weight of {name} holds NaN or infinity, which no grid reaches: did it diverge?")
@@ -118,8 +118,8 @@ def quantisation_aware(
     return model
 
 
-def baked(model: nn.Module) -> nn.Module:
-    """A copy of a net of `quantisation_aware` as a plain net: the rounded weights in the place of the free ones."""
+def bake(model: nn.Module) -> nn.Module:
+    """A copy of a net of `prepare_qat` as a plain net: the rounded weights in the place of the free ones."""
     model = copied(model)
     made: dict[int, nn.Parameter] = {}  # of each free weight, the rounded one: what was shared stays shared
     for layer in list(model.modules()):
@@ -132,12 +132,12 @@ def baked(model: nn.Module) -> nn.Module:
     return model
 
 
-def fake_quantised(
+def fake_quantize(
     model: nn.Module, bits: int, names: Names = "*", *, per: str = "channel", fit: str = "largest", but: Names = ()
 ) -> nn.Module:
     """A copy with rounded weights, which are still floats: it answers as a net of so many bits would, and is neither
-    smaller nor faster. Arguments and errors as for `quantisation_aware`."""
-    return baked(quantisation_aware(model, bits, names, per=per, fit=fit, but=but))
+    smaller nor faster. Arguments and errors as for `prepare_qat`."""
+    return bake(prepare_qat(model, bits, names, per=per, fit=fit, but=but))
 
 
 # ---- real bytes
@@ -172,7 +172,7 @@ def int8_embeddings(model: nn.Module, names: Names = "*", *, but: Names = ()) ->
     Raises ValueError for a name that fits no embedding, for one whose weight another layer uses, too, and for one that
     does more than look up.
     """
-    model = baked(model)
+    model = bake(model)
     chosen = layers(model, names, nn.Embedding, but)
     surgery.check_alone(model, chosen)
     for name, layer in chosen.items():
@@ -216,7 +216,7 @@ def int8(model: nn.Module, names: Names = "*", *, per: str = "tensor", but: Name
     for name, weight in model.named_parameters():
         if weight.device.type != "cpu":
             raise ValueError(f"{name} is on {weight.device}, and products of bytes are the CPU's; use model.cpu()")
-    model = baked(model)
+    model = bake(model)
     chosen = _multiplying(model, layers(model, names, surgery.LINEAR, but))
     surgery.check_alone(model, chosen)
     if names == "*" and not but:

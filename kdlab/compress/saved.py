@@ -24,7 +24,7 @@ import kdlab
 from kdlab import disk, randomness, text
 
 from . import surgery
-from .factorize import Product
+from .low_rank import Product
 from .quantize import Int8Embedding, Int8Linear, is_packed, packed, quietly, unpacked
 
 FORMAT = 1
@@ -118,7 +118,7 @@ def _check_kinds(model: nn.Module) -> None:
     for name, module in _told_apart(model):
         if parametrize.is_parametrized(module):
             raise ValueError(
-                f"the weights of {name} are parametrized; compress.baked(model) makes them plain: save that"
+                f"the weights of {name} are parametrized; compress.bake(model) makes them plain: save that"
             )
         if not is_packed(module) and type(module).get_extra_state is not nn.Module.get_extra_state:
             raise ValueError(f"{name} is a {type(module).__name__} with a state of its own kind, which cannot be kept")

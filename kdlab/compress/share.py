@@ -1,7 +1,7 @@
 """One layer's weights used in several layers: fewer parameters, as many operations.
 
-albert = shared(net)             # one layer, used everywhere
-pairs = shared(net, groups=3)    # of six layers: the first two are one, the next two, the last two
+albert = share_layers(net)             # one layer, used everywhere
+pairs = share_layers(net, groups=3)    # of six layers: the first two are one, the next two, the last two
 """
 
 import torch
@@ -13,7 +13,7 @@ LISTS = (nn.ModuleList, nn.Sequential)
 
 
 @torch.no_grad()
-def shared(model: nn.Module, groups: int = 1, name: str | None = None, *, start: str = "first") -> nn.Module:
+def share_layers(model: nn.Module, groups: int = 1, name: str | None = None, *, start: str = "first") -> nn.Module:
     """A copy whose layers, run after run, are one layer used several times: kept once, counted once, and a gradient is
     the sum of what every use asks for. It computes as much as before, and is wrong until it is trained again.
 

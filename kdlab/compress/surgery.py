@@ -129,7 +129,7 @@ def check_parameter(name: str, layer: nn.Module) -> None:
     if not isinstance(layer.weight, nn.Parameter):
         raise ValueError(
             f"the weight of {name} is computed from others as it is used (parametrized), so that it cannot be changed; "
-            "end that first: compress.baked, or torch's remove_parametrizations"
+            "end that first: compress.bake, or torch's remove_parametrizations"
         )
 
 

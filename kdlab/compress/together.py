@@ -1,7 +1,7 @@
 """Several ways of compressing on one net, one after another; and whether what they lose adds up.
 
 ways = {"layers": lambda net: prune.layers(net, [0, 1, 4, 5]), "bytes": quantize.int8}
-small = stacked(net, ways, ["layers", "bytes"], recover=learn_again)
+small = stack(net, ways, ["layers", "bytes"], recover=learn_again)
 excess(right, ["layers", "bytes"])                      # what the two lose beyond the sum of what each loses
 """
 
@@ -20,7 +20,7 @@ Right = Mapping[frozenset[str], Tensor]  # the ways of a stack → (texts,) how 
 LAST = ("bytes",)  # ways whose nets hold whole numbers, and no matrix that could learn or be cut
 
 
-def stacked(
+def stack(
     model: nn.Module,
     ways: Mapping[str, Way],
     order: Sequence[str],

@@ -1,6 +1,6 @@
 """What a student is asked to match: what its teacher answers (`logits`), and what goes on inside it (`inside`)."""
 
-from .inside import attention_kl, attention_mse, cosine, hidden_mse, patient, scores, value_relation
+from .inside import attention_kl, attention_mse, cls_direction_mse, cosine, hidden_mse, scores, value_relation
 from .logits import (
     distillation,
     ensemble,
@@ -23,7 +23,7 @@ __all__ = [
     "hidden_mse",
     "label",
     "logit_matching",
-    "patient",
+    "cls_direction_mse",
     "scores",
     "share",
     "soft_targets",

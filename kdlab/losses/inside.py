@@ -1,6 +1,6 @@
 """What goes on inside a transformer, for a student to match: hidden states, attention maps, how values resemble.
 
-Every function takes activations of some layer, as `features.captured` gives them, and a mask (batch, tokens) that is
+Every function takes activations of some layer, as `features.capture` gives them, and a mask (batch, tokens) that is
 True at real tokens; padding never counts. Each returns a mean, so that its size does not depend on the batch, the
 lengths or the widths. No gradient reaches the teacher; half precision is computed in single.
 """
@@ -24,7 +24,7 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return (student - teacher).square()[mask].mean()
 
 
-def patient(student: Tensor, teacher: Tensor) -> Tensor:
+def cls_direction_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared distance of directions: each state is divided by its length. student, teacher: (…, width).
 
     Made for the states of [CLS], (batch, layers, width), of layers that the student is to follow, all but the last.

@@ -1,6 +1,6 @@
 """What goes on inside a net, caught by the names of its modules from outside: the nets stay plain.
 
-with features.captured(net, ["model.bert.encoder.layer.1"]) as seen:
+with features.capture(net, ["model.bert.encoder.layer.1"]) as seen:
     logits = net(x)
 seen["model.bert.encoder.layer.1"]    # (batch, tokens, width), with its gradient where the net has one
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 @contextlib.contextmanager
-def captured(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+def capture(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """What the modules of these names return at the latest pass of `net` inside the block, by name.
 
     names: as in net.named_modules(). Of a module that returns several things, the first is kept.

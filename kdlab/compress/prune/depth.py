@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .. import factorize, quantize, surgery
+from .. import low_rank, quantize, surgery
 
 
 def layers(model: nn.Module, keep: Iterable[int], name: str | None = None) -> nn.Module:
@@ -79,7 +79,7 @@ def _form(layer: nn.Module) -> set[str]:
 
 
 def _compressed(part: nn.Module) -> bool:
-    kinds = factorize.Product, quantize.Int8Linear
+    kinds = low_rank.Product, quantize.Int8Linear
     return isinstance(part, kinds) or hasattr(part, "_packed_params") or parametrize.is_parametrized(part)
 
 

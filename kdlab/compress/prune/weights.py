@@ -37,7 +37,7 @@ def zeros(model: nn.Module, names: str | Iterable[str] = "*") -> float:
 
 
 @contextlib.contextmanager
-def held(model: nn.Module, names: str | Iterable[str] = "*") -> Iterator[nn.Module]:
+def hold_zeros(model: nn.Module, names: str | Iterable[str] = "*") -> Iterator[nn.Module]:
     """Inside the block the weights of `model` that are zero now stay zero, while the course's one loop trains it.
 
     The loop calls `model.constrain()` after every step (`train.Training`; your own loop has to). The model itself stays

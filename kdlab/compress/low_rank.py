@@ -42,7 +42,7 @@ class Product(nn.Sequential):
         return self[1].bias
 
 
-def factorised(
+def factorize(
     model: nn.Module,
     rank: Rank,
     names: str | Iterable[str] | None = None,
@@ -72,7 +72,7 @@ def factorised(
         if moments is not None and name not in moments:
             raise ValueError(f"the moments know nothing of {name}; call input_moments with the same names")
     if names is None and not isinstance(rank, dict):
-        surgery.warn_if_little(model, chosen, "factorised")
+        surgery.warn_if_little(model, chosen, "factorized")
     surgery.replace_each(
         model, chosen, lambda name, layer: product(layer, ranks[name], None if moments is None else moments[name])
     )
@@ -146,7 +146,7 @@ def input_moments(
     """What layers meet when `model` reads x, by name: C = mean of z zᵀ over the inputs z of a Linear, (n_in, n_in); the
     share of each word among those of an Embedding, (words,).
 
-    names, but: as for `factorised`. pad: the number that fills up texts of x (n, tokens); what layers meet in its
+    names, but: as for `factorize`. pad: the number that fills up texts of x (n, tokens); what layers meet in its
     places does not count. A layer that met nothing is left out. A few hundred texts of a dozen tokens are enough.
     batch_size: no more than a `text.Bert`'s group, which cuts longer batches by itself.
     """
