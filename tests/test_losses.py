@@ -283,6 +283,52 @@ def test_a_temperature_that_learns_gets_its_gradient():
     torch.testing.assert_close(gradient, slope, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize(
+    "loss", [lambda s, t, T: losses.soft_targets(s, t, T), lambda s, t, T: losses.softened(s, T)[0, 0]]
+)
+def test_a_class_that_is_masked_out_has_no_part_in_the_gradient_of_a_temperature_that_learns(loss):
+    s, t = pair()
+    out = torch.full((len(s), 1), -math.inf, dtype=s.dtype)
+    gradients = []
+    for student, teacher in ((s, t), (torch.cat([s, out], dim=1), torch.cat([t, out], dim=1))):
+        T = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+        gradients += torch.autograd.grad(loss(student, teacher, T), T)
+    torch.testing.assert_close(*gradients)
+    member = torch.cat([s, out], dim=1)[None].requires_grad_(True)
+    assert losses.ensemble(member, 2.0).isneginf().sum() == len(s)
+
+
+LOSSES = {
+    "soft targets": lambda s, t, y, **how: losses.soft_targets(s, t, 3.0, **how),
+    "label": lambda s, t, y, **how: losses.label(s, y, **how),
+    "distillation": lambda s, t, y, **how: losses.distillation(s, t, y, 3.0, 0.7, **how),
+    "logit matching": lambda s, t, y, **how: losses.logit_matching(s, t, **how),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_a_loss_of_each_case_is_that_of_a_batch_of_this_case_alone(loss):
+    s, t = pair()
+    y = torch.arange(len(s)) % s.shape[1]
+    each = loss(s, t, y, reduction="none")
+    alone = [loss(s[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(len(s))]
+    torch.testing.assert_close(each, torch.stack(alone))
+    torch.testing.assert_close(each.mean(), loss(s, t, y))
+    with pytest.raises(ValueError, match="reduction is 'mean' or 'none', got 'sum'"):
+        loss(s, t, y, reduction="sum")
+
+
+def test_kl_by_torchs_own_and_where_a_mass_is_zero():
+    log_p, log_q = (z.log_softmax(dim=1) for z in pair())
+    by_torch = torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+    torch.testing.assert_close(losses.kl(log_p, log_q), by_torch)
+    p = torch.tensor([0.0, -math.inf]).requires_grad_(True)
+    q = torch.tensor([math.log(0.5), -math.inf]).requires_grad_(True)
+    value = losses.kl(p, q)
+    value.backward()
+    assert value.item() == pytest.approx(math.log(2)) and p.grad.isfinite().all() and q.grad.tolist() == [-1, 0]
+
+
 @pytest.mark.parametrize("T", ["hot", None, torch.ones(3)])
 def test_a_temperature_that_is_no_number_is_refused(T):
     with pytest.raises(TypeError, match="must be one number"):

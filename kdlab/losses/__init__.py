@@ -4,6 +4,7 @@ from .inside import attention_kl, attention_mse, cls_direction_mse, cosine, hidd
 from .logits import (
     distillation,
     ensemble,
+    kl,
     label,
     logit_matching,
     share,
@@ -21,6 +22,7 @@ __all__ = [
     "distillation",
     "ensemble",
     "hidden_mse",
+    "kl",
     "label",
     "logit_matching",
     "cls_direction_mse",

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .logits import wide
+from .logits import kl, wide
 
 
 def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -80,8 +80,7 @@ def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """
     student, teacher, pairs = _maps(student, teacher, mask)
     log_q, log_p = (F.log_softmax(each.masked_fill(~pairs, -1e9), dim=-1) for each in (student, teacher))
-    by_row = (log_p.exp() * (log_p - log_q)).sum(dim=-1)  # (batch, heads, tokens)
-    return by_row.masked_select(mask[:, None]).mean()
+    return kl(log_p, log_q).masked_select(mask[:, None]).mean()
 
 
 def value_relation(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:

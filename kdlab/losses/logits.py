@@ -1,6 +1,7 @@
 """What a student is asked to answer: soft targets, labels, logits, an ensemble.
 
-Every function takes logits, before softmax, of shape (batch, classes), and returns a mean over the batch in nats.
+Every function takes logits, before softmax, of shape (batch, classes), and returns a mean over the batch in nats, or
+with reduction="none" a value for each case, (batch,), as torch's own losses do.
 Half-precision logits are computed in single precision, because T² and exp leave half's range quickly; `soft_targets`
 in double, because at a high T it is T² times the small difference of two large numbers.
 """
@@ -12,34 +13,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Reduction = Literal["mean", "none"]
+
 
 def softened(logits: Tensor, T: float = 4.0) -> Tensor:
     """softmax(logits / T) over the last dimension: the soft targets at temperature T > 0, in [0, 1].
 
     Hinton, Vinyals & Dean 2015, arXiv:1503.02531, eq. 1.
     """
-    return F.softmax(wide(logits) / temperature(T), dim=-1)
+    return F.softmax(_divided(wide(logits), temperature(T)), dim=-1)
 
 
-def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 4.0) -> Tensor:
+def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) over the last dimension, in nats, from log-probabilities that broadcast; (…,).
+
+    A mass of 0 in p costs nothing, in the value and in the gradient, whatever q has there.
+    """
+    p = log_p.exp()
+    return (p * torch.where(p > 0, log_p - log_q, 0.0)).sum(dim=-1)
+
+
+def soft_targets(
+    student_logits: Tensor, teacher_logits: Tensor, T: float = 4.0, *, reduction: Reduction = "mean"
+) -> Tensor:
     """KL(teacher || student) between temperature-softened predictions, times T².
 
     student_logits, teacher_logits: (batch, classes). A logit may be -inf (a class that gets no mass), the student's
     only where the teacher's is.
     T: temperature > 0. The T² keeps the gradient's size about constant as T grows. From about T = 1e6 on rounding
     shows; `logit_matching` is the limit.
-    Returns a scalar; no gradient reaches the teacher. Its gradient is that of the paper's cross-entropy, from which
-    it differs by the entropy of the soft targets; so it is 0 for a student that agrees with its teacher.
+    Returns a scalar, or (batch,); no gradient reaches the teacher. Its gradient is that of the paper's cross-entropy,
+    from which it differs by the entropy of the soft targets; so it is 0 for a student that agrees with its teacher.
 
     Hinton et al. 2015, section 2 and eq. 2.
     """
     student, teacher = _checked(student_logits, teacher_logits)
     T = temperature(T)
-    log_q = F.log_softmax(_fine(student) / T, dim=1)
-    log_p = F.log_softmax(_fine(teacher) / T, dim=1)
-    p = log_p.exp()
-    loss = T**2 * torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=1).mean()  # a mass of 0 gives 0 · log 0 = 0
-    if loss.isinf():
+    log_p, log_q = (F.log_softmax(_divided(_fine(each), T), dim=1) for each in (teacher, student))
+    loss = _reduced(T**2 * kl(log_p, log_q), reduction)
+    if loss.isinf().any():
         raise ValueError(
             "the student's logit is -inf for a class to which the teacher gives mass, an infinite loss; "
             "leave out in both nets the classes that do not count"
@@ -47,7 +59,7 @@ def soft_targets(student_logits: Tensor, teacher_logits: Tensor, T: float = 4.0)
     return loss.to(student.dtype)
 
 
-def label(student_logits: Tensor, y: Tensor) -> Tensor:
+def label(student_logits: Tensor, y: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """Cross-entropy with the labels at T = 1. student_logits: (batch, classes); y: (batch,) class numbers."""
     if student_logits.dim() != 2 or y.shape != student_logits.shape[:1] or y.is_floating_point():
         raise ValueError(
@@ -62,11 +74,17 @@ def label(student_logits: Tensor, y: Tensor) -> Tensor:
             f"{student_logits.shape[1]} classes, 0 to {student_logits.shape[1] - 1}"
         )
     _sane(student_logits, "student")
-    return F.cross_entropy(wide(student_logits), y.long())
+    return _reduced(F.cross_entropy(wide(student_logits), y.long(), reduction="none"), reduction)
 
 
 def two_terms(
-    student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0, alpha: float = 0.9
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    y: Tensor,
+    T: float = 4.0,
+    alpha: float = 0.9,
+    *,
+    reduction: Reduction = "mean",
 ) -> dict[str, Tensor]:
     """The weighted terms of the distillation loss: {"ce": (1 - alpha) · label, "kd": alpha · soft targets}.
 
@@ -75,18 +93,26 @@ def two_terms(
     Hinton et al. 2015, section 2: the label's term works best with a considerably lower weight.
     """
     alpha = share(alpha)
-    return {"ce": (1 - alpha) * label(student_logits, y), "kd": alpha * soft_targets(student_logits, teacher_logits, T)}
+    ce = label(student_logits, y, reduction=reduction)
+    kd = soft_targets(student_logits, teacher_logits, T, reduction=reduction)
+    return {"ce": (1 - alpha) * ce, "kd": alpha * kd}
 
 
 def distillation(
-    student_logits: Tensor, teacher_logits: Tensor, y: Tensor, T: float = 4.0, alpha: float = 0.9
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    y: Tensor,
+    T: float = 4.0,
+    alpha: float = 0.9,
+    *,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """The sum of `two_terms`: alpha · soft targets at T + (1 - alpha) · cross-entropy with the labels."""
-    terms = two_terms(student_logits, teacher_logits, y, T, alpha)
+    terms = two_terms(student_logits, teacher_logits, y, T, alpha, reduction=reduction)
     return terms["ce"] + terms["kd"]
 
 
-def logit_matching(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def logit_matching(student_logits: Tensor, teacher_logits: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """Half the mean squared distance of the logits, each case's logits centred on zero.
 
     This is what `soft_targets` tends to as T grows. All logits must be finite.
@@ -97,7 +123,7 @@ def logit_matching(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     if not (student.isfinite().all() and teacher.isfinite().all()):
         raise ValueError("a logit is -inf, and no distance to it can be matched; use soft_targets, or finite logits")
     gap = student - teacher
-    return (gap - gap.mean(dim=1, keepdim=True)).square().mean() / 2
+    return _reduced((gap - gap.mean(dim=1, keepdim=True)).square().mean(dim=1) / 2, reduction)
 
 
 def ensemble(member_logits: Tensor, T: float = 4.0, mean: Literal["arithmetic", "geometric"] = "arithmetic") -> Tensor:
@@ -120,7 +146,7 @@ def ensemble(member_logits: Tensor, T: float = 4.0, mean: Literal["arithmetic", 
     if mean == "geometric":
         return members.mean(dim=0)
     if mean == "arithmetic":
-        return T * (F.log_softmax(members / T, dim=2).logsumexp(dim=0) - math.log(len(members)))
+        return T * (F.log_softmax(_divided(members, T), dim=2).logsumexp(dim=0) - math.log(len(members)))
     raise ValueError(f"mean must be 'arithmetic' or 'geometric', got {mean!r}")
 
 
@@ -142,6 +168,20 @@ def share(alpha: float) -> float:
     if not 0 <= float(alpha) <= 1:
         raise ValueError(f"alpha is the soft-target term's share of the loss and must be in [0, 1], got {float(alpha)}")
     return float(alpha)
+
+
+def _divided(logits: Tensor, T: float | Tensor) -> Tensor:
+    """logits / T. Where T learns, a logit of -inf has no part in its gradient, which would be NaN."""
+    if not isinstance(T, Tensor):
+        return logits / T
+    out = logits.isneginf()
+    return torch.where(out, logits, logits.masked_fill(out, 0.0) / T)
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction is 'mean' or 'none', got {reduction!r}; a sum is loss.sum() of 'none'")
+    return loss.mean() if reduction == "mean" else loss
 
 
 def _checked(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -134,8 +134,7 @@ def nearest(of: Tensor, logits: Tensor, T: float, among: Tensor | None = None, n
     """
     T = losses.temperature(T)
     log_p, log_q = F.log_softmax(of.float() / T, dim=0), F.log_softmax(logits.float() / T, dim=1)
-    p = log_p.exp()
-    divergence = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=1)
+    divergence = losses.kl(log_p, log_q)
     if among is not None:
         divergence = divergence.masked_fill(~among, torch.inf)
     return divergence.topk(min(n, int(divergence.isfinite().sum())), largest=False).indices

@@ -72,11 +72,12 @@ def objective(
 ) -> Tensor:
     """Eq. 5 in nats, case by case: KL(p of the generalist, q) + the sum over awake specialists of KL(their p, q)."""
     log_q = log_q.double().log_softmax(dim=1)
-    total = _kl(generalist, log_q)
+    total = losses.kl(generalist.double().log_softmax(dim=1), log_q)
     for i, (own, logits) in enumerate(zip(clusters, specialists, strict=True)):
         rest = [c for c in range(log_q.shape[1]) if c not in set(own)]
         parts = [log_q[:, list(own)]] + ([log_q[:, rest].logsumexp(dim=1, keepdim=True)] if rest else [])
-        total = total + torch.where(awake[:, i], _kl(logits, torch.cat(parts, dim=1)), 0.0)
+        said = losses.kl(logits.double().log_softmax(dim=1), torch.cat(parts, dim=1))
+        total = total + torch.where(awake[:, i], said, 0.0)
     return total
 
 
@@ -157,9 +158,3 @@ def _step(answers: Answers, q: Tensor, rate: float | None) -> tuple[Tensor, Tens
         return target, target
     moved = q * (-rate * (q - target)).exp()
     return moved / moved.sum(dim=1, keepdim=True), target
-
-
-def _kl(logits: Tensor, log_q: Tensor) -> Tensor:
-    """KL(softmax(logits) || q) of each case; a probability of 0 costs nothing."""
-    log_p = logits.double().log_softmax(dim=1)
-    return torch.where(log_p.isfinite(), log_p.exp() * (log_p - log_q), 0.0).sum(dim=1)

@@ -116,7 +116,7 @@ def _soft_targets(s: Tensor, t: Tensor, T: Tensor) -> Tensor:
     T = T.to(s.device, torch.float32 if s.device.type == "mps" else torch.float64)
     log_q = F.log_softmax(s.to(T.dtype) / T[:, None, None], dim=2)
     log_p = F.log_softmax(t.to(T.dtype) / T[:, None, None], dim=2)
-    return (T[:, None] ** 2 * (log_p.exp() * (log_p - log_q)).sum(dim=2)).to(s.dtype)
+    return (T[:, None] ** 2 * losses.kl(log_p, log_q)).to(s.dtype)
 
 
 def _counting(y: Tensor, without: Sequence[Sequence[int]] | None) -> Tensor:
