@@ -171,14 +171,35 @@ def logits(model: nn.Module, x: Tensor | Mapping[str, Tensor]) -> Tensor:
 
 
 def call(model: nn.Module, x: Tensor | Mapping[str, Tensor]) -> Any:
-    """Call the model on one batch as `logits` does, and return whatever it returns."""
-    if isinstance(x, Mapping):
-        return model(**x)
+    """Call the model on one batch as `logits` does, and return whatever it returns.
+
+    Raises ValueError where a token number is not one of the model's words.
+    """
     config = getattr(model, "config", None)
-    pad = getattr(config, "pad_token_id", None)
-    if pad is not None and getattr(model, "main_input_name", "") == "input_ids" and not x.is_floating_point():
-        return model(input_ids=x, attention_mask=x.ne(pad).long())
-    return model(x)
+    try:
+        if isinstance(x, Mapping):
+            return model(**x)
+        pad = getattr(config, "pad_token_id", None)
+        if pad is not None and getattr(model, "main_input_name", "") == "input_ids" and not x.is_floating_point():
+            return model(input_ids=x, attention_mask=x.ne(pad).long())
+        return model(x)
+    except IndexError as error:
+        words, tokens = _words(model), x.get("input_ids") if isinstance(x, Mapping) else x
+        if words is None or not isinstance(tokens, Tensor) or tokens.is_floating_point() or int(tokens.max()) < words:
+            raise
+        raise ValueError(
+            f"the token number {int(tokens.max()):,} is not one of the {words:,} that the model knows; was the text "
+            "cut by the tokenizer of another model?"
+        ) from error
+
+
+def _words(model: nn.Module) -> int | None:
+    """How many words the model knows: by its config, or by its only embedding."""
+    config = getattr(getattr(model, "model", model), "config", None)
+    if words := getattr(config, "vocab_size", None):
+        return words
+    found = [each.num_embeddings for each in model.modules() if isinstance(each, nn.Embedding)]
+    return found[0] if len(found) == 1 else None
 
 
 def _unwrapped(output: Any) -> Tensor:

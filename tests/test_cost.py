@@ -152,7 +152,8 @@ def task():
 def test_a_row_holds_each_cost_by_itself(task):
     net = text.untrained(45, layers=1, width=16, heads=2)
     row = metrics.measure("tiny", net, task.test, repeats=2)
-    singles = [metrics.sample(task.x_test, 1, seed=i) for i in range(8)]
+    few = metrics.sample(task.x_test, 8)
+    singles = [each[None, : text.lengths(each[None])] for each in few]
     assert row.parameters == metrics.parameters(net)
     assert row.multiply_adds == sum(metrics.multiply_adds(net, x) for x in singles) / 8
     assert row.scores == pytest.approx((float(metrics.score(net, task.test)),))
@@ -176,6 +177,21 @@ def test_a_model_of_transformers_is_measured_as_it_is():
     x = torch.cat([x, torch.zeros_like(x)], dim=1)
     row = metrics.measure("bert", model, (x, model(x, x.ne(0).long()).logits.argmax(dim=1)), repeats=2)
     assert row.score == 100 and row.multiply_adds == metrics.multiply_adds(model, x[:1, :7])
+
+
+def test_a_model_that_broke_is_refused_and_scores_of_several_seeds_are_not_compared_case_by_case():
+    net = models.mlp((5,))
+    data = torch.rand(20, 784), torch.arange(20) % 10
+    row = metrics.measure("seeds", net, data, scores=[1.0, 2.0], reference=("net", net), repeats=2)
+    assert row.scores == (1.0, 2.0) and row.reference.error is None
+    net[1].weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.measure("broken", net, data, repeats=2)
+
+
+def test_whole_numbers_that_are_no_texts_are_not_cut():
+    pixels = torch.zeros(5, 784, dtype=torch.uint8)
+    assert metrics.sample(pixels, 3).shape == (3, 784)
 
 
 class Slow(nn.Module):
@@ -295,6 +311,8 @@ def test_scores_of_other_texts_are_compared_with_the_reference_on_those():
     fewer = ROW.replace(name="stack", n_test=400, scores=(81.0,))
     with pytest.raises(ValueError, match="'stack' has 400 of them, 'BERT' 1,600.*reference="):
         metrics.Table([ROW, fewer])
+    with pytest.raises(ValueError, match="'stack' has 1,600 of them, 'BERT' 1,600 others"):
+        metrics.Table([ROW.replace(cases="a"), ROW.replace(name="stack", cases="b")])
     *_, line = metrics.Table([ROW, fewer.replace(reference=metrics.Reference("BERT", 81.5))]).cells()
     assert line[-3:] == ["81.0 ± 2.0 (400 cases)", "-0.5", "1"]  # below BERT, though 81 is above its 80
 

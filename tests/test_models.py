@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdlab import data, metrics, models
+from kdlab import data, metrics, models, text
 
 
 @pytest.mark.parametrize("hidden, expected", [((1200, 1200), 2_395_210), ((800, 800), 1_276_810), ((30, 30), 24_790)])
@@ -273,3 +273,19 @@ def test_raw_students_and_teachers_learn_and_teach_with_their_mask():
     assert history[-1]["ce"] < history[0]["ce"]
     together = metrics.logits(student, {"input_ids": x, "attention_mask": x.ne(0).long()}, batch_size=7)
     torch.testing.assert_close(together, metrics.logits(student, x))
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "bert"])
+def test_tokens_of_another_vocabulary_are_named(kind):
+    model = models.bilstm(4, 3, n_words=30) if kind == "bilstm" else text.untrained(3, layers=1, width=8)
+    with pytest.raises(ValueError, match=r"token number 40,000 is not one of the [\d,]+ that .*tokenizer of another"):
+        metrics.logits(model, torch.tensor([[1, 40_000]]))
+
+
+def test_an_index_error_of_ones_own_stays_as_it_is():
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            return [][3]
+
+    with pytest.raises(IndexError, match="list index"):
+        metrics.logits(Odd(), torch.zeros(2, 3))

@@ -89,6 +89,7 @@ COURSE = [
         "Compress once, before any task, or once for each task, after?",
     ),
     ("16", "Together", "16_together", "Several ways on one net: do what they save and what they lose add up?"),
+    ("22", "Bring your own", "22_bring_your_own", "How do I distill and compress my own model on my own data?"),
 ]
 
 

@@ -36,7 +36,7 @@ def with_first(rows: Iterable[Row]) -> list[Row]:
     rows = list(rows)
     if rows and rows[0].name == "BERT":
         first = rows[0]
-        alike = [row.reference is None and row.n_test == first.n_test for row in rows]
+        alike = [row.reference is None and (row.n_test, row.cases) == (first.n_test, first.cases) for row in rows]
         pairs = zip(rows[1:], alike[1:], strict=True)
         rows[1:] = [row.replace(reference=first.as_reference()) if same else row for row, same in pairs]
     return rows

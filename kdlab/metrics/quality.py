@@ -31,7 +31,7 @@ def errors(predicted_logits: Tensor, y: Tensor) -> int:
             f"logits {tuple(predicted_logits.shape)} and labels {tuple(y.shape)} must have the shapes "
             "(n, classes) and (n,); labels are class numbers, not one-hot rows"
         )
-    return int((_chosen(predicted_logits) != y).sum())
+    return int((chosen(predicted_logits) != y).sum())
 
 
 class Score(float):
@@ -71,10 +71,11 @@ def agreement(a: Tensor, b: Tensor) -> float:
     """Share of the cases in which two nets' logits (n, classes) choose the same class, in [0, 1]."""
     if a.shape[:1] != b.shape[:1]:
         raise ValueError(f"the nets were asked for different cases: logits {tuple(a.shape)} and {tuple(b.shape)}")
-    return float((_chosen(a) == _chosen(b)).float().mean())
+    return float((chosen(a) == chosen(b)).float().mean())
 
 
-def _chosen(logits: Tensor) -> Tensor:
+def chosen(logits: Tensor) -> Tensor:
+    """Return the class numbers (n,) that logits (n, classes) choose; raise ValueError where they hold NaN."""
     if logits.dim() != 2 or logits.numel() == 0 or logits.isnan().any():
         raise ValueError(
             f"logits must have the shape (n, classes) and hold no NaN, got {tuple(logits.shape)}"
@@ -86,7 +87,7 @@ def _chosen(logits: Tensor) -> Tensor:
 def confusion(predicted_logits: Tensor, y: Tensor) -> Tensor:
     """(classes, classes) counts: row i, column j: cases of class i that the net calls j."""
     n_classes = predicted_logits.shape[1]
-    pairs = y * n_classes + _chosen(predicted_logits)
+    pairs = y * n_classes + chosen(predicted_logits)
     return torch.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
@@ -96,7 +97,7 @@ def calibration(predicted_logits: Tensor, y: Tensor, bins: int = 10) -> Tensor:
     Confidence is the probability of the chosen class at T = 1. Bins without a case hold zeros.
     """
     confidence = losses.softened(predicted_logits.double(), 1.0).amax(dim=1)
-    right = (_chosen(predicted_logits) == y).double()
+    right = (chosen(predicted_logits) == y).double()
     place = (confidence * bins).long().clamp(max=bins - 1)
     cases = torch.bincount(place, minlength=bins).double()
     sums = [torch.bincount(place, weights=values, minlength=bins) for values in (confidence, right)]

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlab.data.tensors import digest
+
 from . import cost
-from .quality import logits
+from .quality import chosen, logits
 from .rounding import round_to_spread
 
 COLUMNS = {
@@ -29,21 +31,21 @@ COLUMNS = {
     "peak": ("in memory, MB", 1e-6, 1),
 }
 PLUS_MINUS = "±: the standard error of the score, from its test cases and its seeds."
-SINGLES = 8  # cases of which each is timed alone
+SINGLES = 8  # cases, each of which is timed alone
 
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
     """What a row is compared with, on the same cases: its score, and its times, taken in turns with the row's.
 
-    right: of each case, where both models were asked: then the error of their difference counts case by case.
+    error: the standard error of the difference of the two scores, case by case, in points, where both were asked.
     """
 
     name: str
     score: float
     ms_1: float | None = None
     ms_32: float | None = None
-    error: float | None = None  # standard error of the difference of the scores, in points
+    error: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Row:
     """What a model costs, each thing by itself, and the per cent of the test cases that it gets right.
 
     A cost that nobody counts is None. scores: one a seed. peak: bytes of the weights and, at their peak, of the
-    activations of 32 cases. ms_1, ms_32: milliseconds for one case and for 32. multiply_adds: of one case.
+    activations of 32 cases. ms_1, ms_32: milliseconds for one case and for 32. multiply_adds: of one case. cases: a
+    digest of (x, y), by which rows of other cases are told apart.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Row:
     ms_32: float | None = None
     peak: int | None = None
     threads: int | None = None
+    cases: str | None = None
     reference: Reference | None = None
 
     @property
@@ -118,28 +122,33 @@ def measure(
 
     reference: the name and the model that it is compared with, which is timed in turns with it and asked for the same
     cases; or the row of one that was asked for these cases before. scores: where they are known, of one model or of
-    several seeds'; `model` is then the one whose costs are measured, and is not asked again. repeats, threads: of the
+    several seeds'; `model` is then the one whose costs are measured, and is not asked again unless it is compared case
+    by case with a reference model. repeats, threads: of the
     timings, see `latency`. pad: the number that fills up texts, where the model does not know it. seed: draws the cases
     that are timed, see `sample`. A model that does not compute in torch may have its own word on its costs,
     `model.costs()`.
     """
     x, y = data
     pad, how = pad_of(model, pad), dict[str, Any](repeats=repeats, threads=threads)
-    singles = [sample(x, 1, pad=pad, seed=seed + i) for i in range(min(SINGLES, len(x)))]
+    few = sample(x, min(SINGLES, len(x)), pad=pad, seed=seed)
+    singles = [sample(each[None], 1, pad=pad) for each in few]
     batch = sample(x, 32, pad=pad, seed=seed)
     rival = reference[1] if isinstance(reference, tuple) else None
     timed = [model] if rival is None else [model, rival]
     one, many = (cost.in_turns(timed, inputs, **how) for inputs in (singles, [batch]))
-    right = _right(model, data, batch_size) if scores is None or rival is not None else None
+    scores = None if scores is None else tuple(float(each) for each in scores)
+    ask = scores is None or (rival is not None and len(scores) == 1)  # several seeds are not one model, case by case
+    right = _right(model, data, batch_size) if ask else None
     costs = getattr(model, "costs", None)
     return Row(
         name,
-        (_mean(right),) if scores is None else tuple(float(each) for each in scores),
+        (_mean(right),) if scores is None else scores,
         len(y),
         **(_costs(model, singles, batch) if costs is None else costs()),
         ms_1=one[0].median,
         ms_32=many[0].median,
         threads=one[0].threads,
+        cases=digest((x, y)),
         reference=_compared(reference, data, batch_size, right, one[-1].median, many[-1].median),
     )
 
@@ -173,7 +182,7 @@ def _costs(model: nn.Module, singles: list[Tensor], batch: Tensor) -> dict[str, 
 def _right(model: nn.Module, data: tuple[Tensor, Tensor], batch_size: int) -> Tensor:
     """(n,) 100 for a case that is right, 0 for one that is wrong."""
     x, y = data
-    return 100.0 * (logits(model, x, batch_size).argmax(dim=1) == y).double()
+    return 100.0 * (chosen(logits(model, x, batch_size)) == y).double()
 
 
 def _mean(right: Tensor | None) -> float:
@@ -195,12 +204,12 @@ def pad_of(model: nn.Module, pad: int | None = None) -> int:
 
 
 def sample(x: Tensor, n: int, *, tokens: int | None = None, pad: int = 0, seed: int = 0) -> Tensor:
-    """Draw n cases of x by `seed`, as they would come: of texts, (n, tokens) whole numbers, as long as the longest.
+    """Draw n cases of x by `seed`, as they would come: of texts, (n, tokens) int64 numbers, as long as the longest.
 
     tokens: of texts that have at least so many, cut to as many: nothing is padded. Where x has fewer than n, some come
     twice. Raises ValueError where no text is long enough.
     """
-    texts = x.dim() == 2 and not x.is_floating_point()
+    texts = x.dim() == 2 and x.dtype == torch.int64
     if texts and tokens is not None:
         x = x[x.ne(pad).sum(dim=1) >= tokens][:, :tokens]
         if not len(x):
@@ -229,11 +238,13 @@ class Table:
             raise TypeError(f"a table is made of metrics.Row, as metrics.measure returns them, got a {odd[0]}")
         self.rows, first = list(rows), rows[0]
         for row in rows:
-            if row.reference is None and row.n_test != first.n_test:
+            other = row.n_test != first.n_test or (row.cases and first.cases and row.cases != first.cases)
+            if row.reference is None and other:
                 raise ValueError(
                     f"rows of one table are scored on the same test cases: {row.name!r} has {row.n_test:,} of them, "
-                    f"{first.name!r} {first.n_test:,}. Measure both on the same (x, y), or give metrics.measure the "
-                    f"model of {first.name!r}, or its row on those {row.n_test:,} cases: reference=…"
+                    f"{first.name!r} {first.n_test:,}{' others' if row.n_test == first.n_test else ''}. Measure both "
+                    f"on the same (x, y), or give metrics.measure the model of {first.name!r}, or its row on those "
+                    f"cases of {row.name!r}: reference=…"
                 )
         self.references = [row.reference or first.as_reference() for row in rows]
 
