@@ -106,6 +106,17 @@ def test_a_module_imports_only_from_rungs_above_it(path):
     assert not below, f"{here} imports {below} from below"
 
 
+def test_modules_have_at_most_350_lines_and_functions_30_beside_their_docstrings():
+    for path in (ROOT / "kdlab").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert len(source.splitlines()) <= 350, f"{path} has {len(source.splitlines())} lines"
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                assert lines <= 30, f"{path}: {node.name} has {lines} lines"
+
+
 def test_only_widgets_know_ipywidgets_and_only_plots_know_matplotlib():
     for library, allowed in (("ipywidgets", {"widgets"}), ("anywidget", {"widgets"}), ("matplotlib", {"plots"})):
         for path in (ROOT / "kdlab").rglob("*.py"):

@@ -47,11 +47,7 @@ def keep(
     _check(claim, numbers, profile)
     machines = machines or [machine.describe()]
     of_value = of_value or [list(range(len(machines)))] * len(numbers)
-    if len(of_value) != len(numbers) or not all(each and set(each) <= set(range(len(machines))) for each in of_value):
-        raise ValueError(
-            f"{id}: of_value names for each of {len(numbers)} values some of {len(machines)} machines by "
-            f"their index, got {of_value}"
-        )
+    _check_machines(id, len(numbers), of_value, len(machines))
     made = {
         "claim": id,
         "unit": claim.unit,
@@ -75,6 +71,14 @@ def keep(
     path.parent.mkdir(parents=True, exist_ok=True)
     disk.write(path, (json.dumps(made, indent=1, allow_nan=False) + "\n").encode())
     return path
+
+
+def _check_machines(id: str, n_values: int, of_value: list[list[int]], n_machines: int) -> None:
+    if len(of_value) != n_values or not all(each and set(each) <= set(range(n_machines)) for each in of_value):
+        raise ValueError(
+            f"{id}: of_value names for each of {n_values} values some of {n_machines} machines by their index, got "
+            f"{of_value}"
+        )
 
 
 def _check(claim: claims.Claim, numbers: list[float], profile: str) -> None:

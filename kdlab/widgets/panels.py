@@ -27,6 +27,11 @@ def _label_list(label: Any, n: int) -> list[int]:
     return labels
 
 
+def _check_number(images: Any, n: int) -> None:
+    if len(images) != n:
+        raise ValueError(f"{n} rows of logits want {n} images, got {len(images)}")
+
+
 def _grow(piece: Piece) -> Piece:
     """Let a piece take the room that its neighbours in a row leave."""
     piece.layout = w.Layout(flex="1 1 0", min_width="0", width="auto")
@@ -38,8 +43,7 @@ def _digit(image: Any, n: int, captions: list[str] = ()) -> dict[str, Digit]:
     if image is None:
         return {}
     digit = Digit(image, captions=captions, layout=w.Layout(flex="0 0 auto"))
-    if digit.shape[0] != n:
-        raise ValueError(f"{n} rows of logits want {n} images, got {digit.shape[0]}")
+    _check_number(range(digit.shape[0]), n)
     return {"digit": digit}
 
 
@@ -132,8 +136,7 @@ def similarity(logits: Any, labels: Any, names: list[str], *, images: Any = None
     controls, pieces = {"T": temperature_slider(T)}, {"matrix": _grow(matrix)}
     if images is None:
         return Panel(controls, pieces, [[matrix]])
-    if len(images) != len(logits):
-        raise ValueError(f"{len(logits)} rows of logits want {len(logits)} images, got {len(images)}")
+    _check_number(images, len(logits))
     sheets = Digit(images[:1], title="click a cell", size=84, layout=w.Layout(flex="0 0 384px"))
 
     def show(_=None):
@@ -168,23 +171,15 @@ def omitted(
     """
     logits, truth = torch.as_tensor(_rows(logits)), torch.as_tensor(array(labels))
     inputs = {"logits": logits, "labels": truth, "classes": list(classes)}
-    matrix = Matrix(
-        recipe="confusion",
-        inputs=inputs,
-        labels=names,
-        bias=bias,
-        hide_diagonal=True,
-        y_label="class of the image",
-        x_label="called, how often",
-    )
+    axes = {"hide_diagonal": True, "y_label": "class of the image", "x_label": "called, how often"}
+    matrix = Matrix(recipe="confusion", inputs=inputs, labels=names, bias=bias, **axes)
     said = "bias of " + ", ".join(f"{names[c]}" for c in classes)
     slider = w.FloatSlider(
         bias, min=-width, max=width, step=0.1, description=said, style=WIDE, layout=w.Layout(width="100%")
     )
     if images is None:
         return Panel({"bias": slider}, {"matrix": matrix}, [[matrix]])
-    if len(images) != len(logits):
-        raise ValueError(f"{len(logits)} rows of logits want {len(logits)} images, got {len(images)}")
+    _check_number(images, len(logits))
     sheets, images = Digit(images[:1], size=64, layout=w.Layout(flex="0 0 360px")), torch.as_tensor(array(images))
 
     def show(_=None):

@@ -67,29 +67,12 @@ def grids(x: Any, counts: dict[str, Any], bits: list[int], scores: dict[str, Any
     if odd := {name: each.shape[1] for name, each in same.items() if each.shape[1] != len(bits)}:
         raise ValueError(f"a score for each of {len(bits)} numbers of bits is wanted, got {odd}")
     wide = {"index": start, "layout": w.Layout(width="100%")}
-    histogram = Curves(
-        recipe="rows",
-        inputs={"x": x, **rows},
-        log_y=True,
-        y_min=0.5,
-        x_label="weight",
-        x_name="weight",
-        y_label="weights",
-        height=300,
-        **wide,
-    )
+    said = {"x_label": "weight", "x_name": "weight", "y_label": "weights"}
+    histogram = Curves(recipe="rows", inputs={"x": x, **rows}, log_y=True, y_min=0.5, height=300, **said, **wide)
     upward = {name: each[:, np.argsort(bits)] for name, each in same.items()}  # an axis wants growing numbers
-    score = Curves(
-        recipe="rows",
-        inputs={"x": sorted(bits), **upward, "stop": bits},
-        y_min=0,
-        y_max=100,
-        x_label="bits",
-        x_name="bits",
-        y_label="right, per cent",
-        height=260,
-        **wide,
-    )
+    inputs = {"x": sorted(bits), **upward, "stop": bits}
+    said = {"x_label": "bits", "x_name": "bits", "y_label": "right, per cent"}
+    score = Curves(recipe="rows", inputs=inputs, y_min=0, y_max=100, height=260, **said, **wide)
     slider = w.SelectionSlider(
         options=[str(each) for each in bits], index=start, description="bits", style=WIDE, layout=w.Layout(width="100%")
     )
