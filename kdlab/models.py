@@ -160,14 +160,38 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-def logits(model: nn.Module, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+GROUP = 16  # texts of one batch that are computed together
+
+
+def logits(model: nn.Module, x: Tensor | Mapping[str, Tensor], group: int | None = GROUP) -> Tensor:
     """Call the model on one batch and return its logits, whatever it wraps them in.
 
     x: the inputs; a mapping is given by name, as transformers' tokenizers return it. Token numbers (batch, length) for
     a model of transformers come with an attention mask that leaves out its padding token. Of a ModelOutput the logits
     are taken, of a tuple the first tensor. Raises TypeError where there are none.
+    group: a longer batch of texts for a classifier of transformers is sorted by length and computed in groups of so
+    many, each cut to its longest text: this changes no logit and saves most of the padding. None, or a forward hook on
+    the model: the batch is computed as it comes.
     """
-    return _unwrapped(call(model, x))
+    pad = _fills_up(model, x) if group and len(x) > group else None
+    if pad is None or not isinstance(x, Tensor):
+        return _unwrapped(call(model, x))
+    n = x.ne(pad).sum(dim=1).clamp(min=1)
+    order = n.argsort(stable=True)
+    parts = [_unwrapped(call(model, x[part, : int(n[part].max())])) for part in order.split(group)]
+    return torch.cat(parts)[order.argsort()]
+
+
+def _fills_up(model: nn.Module, x: Tensor | Mapping[str, Tensor]) -> int | None:
+    """The number that fills up the texts x at their ends; None where it is not known, or a hook watches the model."""
+    inner = getattr(model, "model", model)
+    pad = getattr(getattr(inner, "config", None), "pad_token_id", None)
+    texts = isinstance(x, Tensor) and x.dim() == 2 and x.dtype == torch.int64
+    watched = bool(model._forward_hooks or model._forward_pre_hooks)
+    if pad is None or watched or not texts or not type(inner).__name__.endswith("ForSequenceClassification"):
+        return None
+    filled = x.eq(pad)
+    return None if (filled[:, :-1] & ~filled[:, 1:]).any() else pad  # a word after padding: it is not at the end
 
 
 def call(model: nn.Module, x: Tensor | Mapping[str, Tensor]) -> Any:

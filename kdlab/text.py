@@ -57,28 +57,19 @@ class Bert(nn.Module):
     """A classifier of transformers as a plain net: (batch, length) token numbers → (batch, classes) logits.
 
     model: such as BertForSequenceClassification; it stays as it is, at `net.model`, with its own save_pretrained().
-    group: texts that are computed together. A batch is sorted by length and each group cut to its longest text, which
-    changes no logit and saves most of the padding; None computes the batch as it comes.
+    pad: the number that fills up texts, by the model's config.
     """
 
-    def __init__(self, model: nn.Module, group: int | None = 16):
+    def __init__(self, model: nn.Module):
         super().__init__()
-        self.model, self.group = model, group
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.group is None or len(x) <= self.group:
-            return self._logits(x)
-        n = lengths(x, self._pad)
-        order = n.argsort(stable=True)
-        parts = [self._logits(x[part, : int(n[part].max())]) for part in order.split(self.group)]
-        return torch.cat(parts)[order.argsort()]
-
-    def _logits(self, x: Tensor) -> Tensor:
-        return self.model(input_ids=x, attention_mask=x.ne(self._pad).long()).logits
+        self.model = model
 
     @property
-    def _pad(self) -> int:
+    def pad(self) -> int:
         return self.model.config.pad_token_id or 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(input_ids=x, attention_mask=x.ne(self.pad).long()).logits
 
 
 def lengths(x: Tensor, pad: int = PAD) -> Tensor:

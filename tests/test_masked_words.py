@@ -69,14 +69,13 @@ def test_a_share_in_per_cent_is_refused(share):
         masked_words.masked(texts(), torch.tensor([1000]), share=share)
 
 
-@pytest.mark.parametrize("group", [None, 7])
+@pytest.mark.parametrize("group", [100, 7])
 def test_the_loss_is_transformers_masked_language_model_s(group):
     """The same encoder and output layer as a BertForMaskedLM, whose loss is over all words; here over ours."""
     import transformers
 
     x, net = texts(20), small(vocab_size=1050)
-    net.group = group
-    learner = masked_words.MaskedWords(net, x)
+    learner = masked_words.MaskedWords(net, x, group=group)
     inputs, targets = masked_words.masked(x, learner.words, generator=torch.Generator().manual_seed(1))
     theirs = transformers.BertForMaskedLM(net.model.config).eval()
     theirs.bert.load_state_dict(net.model.bert.state_dict(), strict=False)
@@ -151,7 +150,7 @@ def test_the_net_is_masked_and_guesses_alike_in_a_batch_and_alone():
     x = texts(9)
     learner = masked_words.MaskedWords(small(), x)
     where = (torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.4) & (x != PAD)
-    learner.net.group = 4
+    learner.group = 4
     with torch.no_grad():
         together = learner(x, where)
         alone = torch.cat([learner(x[[i]], where[[i]]) for i in range(9)])

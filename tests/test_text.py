@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from kdlab import data, metrics, store, teachers, text, train
+from kdlab import data, metrics, models, store, teachers, text, train
 from kdlab.teachers import bert, low_rank
+from kdlab.train import features
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +82,9 @@ def test_padding_changes_no_logit():
 def test_groups_change_no_logit_and_no_gradient():
     net, x = small(), words(23, 12)
     found = []
-    for net.group in (None, 4, 16):
+    for group in (None, 4, 16):
         net.zero_grad()
-        logits = net(x)
+        logits = models.logits(net, x, group)
         logits.square().sum().backward()
         found.append(
             (
@@ -95,6 +96,25 @@ def test_groups_change_no_logit_and_no_gradient():
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_group_reads_no_more_than_its_longest_text():
+    net, x = small(), words(23, 12)
+    read = []
+    words_of = net.model.bert.embeddings.word_embeddings
+    words_of.register_forward_pre_hook(lambda _, given: read.append(tuple(given[0].shape)))
+    lengths = text.lengths(x).sort().values
+    models.logits(net, x, 8)
+    assert read == [(8, lengths[7]), (8, lengths[15]), (7, lengths[22])]
+    read.clear()
+    models.logits(net.model, x, 8)  # as it comes from transformers
+    assert len(read) == 3
+    read.clear()
+    models.logits(net, x.flip(1), 8)  # padded at the beginning: cutting would lose words
+    assert read == [(23, 12)]
+    with features.capture(net, ["model.bert.encoder.layer.0"]) as seen:
+        models.logits(net, x, 8)
+    assert seen["model.bert.encoder.layer.0"].shape[0] == 23, "who looks inside sees the whole batch"
 
 
 def test_logits_are_transformers_own():

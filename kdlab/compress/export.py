@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlab import machine, models, text
+from kdlab import machine, models
 
 from .quantize import bake
 
@@ -43,8 +43,6 @@ def to_onnx(model: nn.Module, x: Tensor | Mapping[str, Tensor], path: Name) -> P
                 "was before, and give that file to onnx_int8"
             )
     model = bake(model).cpu()
-    if isinstance(model, text.Bert):
-        model.group = None
     named = tuple(inputs) if isinstance(x, Mapping) else ()
     with _quiet():
         torch.onnx.export(
@@ -81,7 +79,7 @@ class _Answering(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         x = dict(zip(self.names, inputs, strict=True)) if self.names else inputs[0]
-        return models.logits(self.model, x)
+        return models.logits(self.model, x, group=None)
 
 
 def onnx_int8(path: Name, out: Name, *, per: str = "channel") -> Path:

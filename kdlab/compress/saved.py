@@ -8,8 +8,10 @@ The recipe says, module by module, what stands there now: so every way of compre
 No code is kept and none is run from the folder but transformers' and kdlab's own classes.
 """
 
+import contextlib
 import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,16 +20,14 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-import kdlab
 from kdlab import disk, randomness, text
 
 from . import surgery
 from .low_rank import Product
-from .quantize import Int8Embedding, Int8Linear, is_packed, packed, quietly, unpacked
+from .quantize import Int8Embedding, Int8Linear, is_packed, packed, quietly
+from .recipe import FORMAT, describe, inside, kind_of, own_tensors, plain, told_apart
 
-FORMAT = 1
 RECIPE, WEIGHTS = "recipe.json", "weights.safetensors"
 LISTS = (nn.ModuleList, nn.Sequential)  # of which a layer may be gone
 
@@ -43,19 +43,36 @@ def save(model: nn.Module, folder: str | Path, *, tokenizer: Any = None) -> Path
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and ((folder / RECIPE).exists() or not any(folder.iterdir()))):
         raise FileExistsError(f"{folder} is there and holds no {RECIPE}, so it is not replaced; choose another folder")
-    recipe, weights = _described(model)
+    recipe, weights = describe(model)
     blob = safetensors.torch.save(weights)
     recipe["sha256"] = hashlib.sha256(blob).hexdigest()
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(part)
-    disk.write(part / WEIGHTS, blob)
-    disk.write(part / RECIPE, (json.dumps(recipe, indent=1) + "\n").encode())
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with _replacing(folder) as part:
+        if tokenizer is not None:
+            tokenizer.save_pretrained(part)
+        disk.write(part / WEIGHTS, blob)
+        disk.write(part / RECIPE, (json.dumps(recipe, indent=1) + "\n").encode())
     return folder
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `folder` when the block ends well, and leaves no trace else."""
+    mark = secrets.token_hex(4)
+    part, old = (folder.with_name(f".{folder.name}.{mark}.{kind}") for kind in ("part", "old"))
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if folder.exists():
+            folder.rename(old)
+        try:
+            part.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+    finally:
+        for rest in (part, old):
+            shutil.rmtree(rest, ignore_errors=True)
 
 
 def load(folder: str | Path, build: Callable[[], nn.Module] | None = None) -> nn.Module:
@@ -73,106 +90,7 @@ def load(folder: str | Path, build: Callable[[], nn.Module] | None = None) -> nn
     return model
 
 
-# ---- what a model consists of
-
-
-def _described(model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The recipe of a model, and its weights by the name under which each is first met."""
-    _check_kinds(model)
-    modules, weights, frozen = {}, {}, []
-    places: dict[int, str] = {}  # of each module
-    sources: dict[int, str] = {}  # of each tensor
-    for name, module in _told_apart(model):
-        if id(module) in places:
-            modules[name] = {"same_as": places[id(module)]}
-            continue
-        places[id(module)] = name
-        told = modules[name] = {"type": _kind(type(module)), "values": _values(module), "parameters": {}, "buffers": {}}
-        if is_packed(module):
-            weights |= {_inside(name, key): part for key, part in unpacked(module).items()}
-        for leaf, tensor, group in _own(module):
-            source = told[group][leaf] = sources.setdefault(id(tensor), _inside(name, leaf))
-            if source == _inside(name, leaf):
-                weights[source] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-                frozen += [source] if group == "parameters" and not tensor.requires_grad else []
-    versions = {"kdlab": kdlab.__version__, "torch": str(torch.__version__)}
-    recipe = {"format": FORMAT, "versions": versions, "model": _maker(model), "frozen": frozen, "modules": modules}
-    return recipe, weights
-
-
-def _told_apart(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Each module by each of its names; not what is inside one that was met before, or in a layer of bytes."""
-    met: set[int] = set()
-    closed: list[str] = []
-    for name, module in model.named_modules(remove_duplicate=False):
-        if name.startswith(tuple(closed)):
-            continue
-        yield name, module
-        if id(module) in met or is_packed(module):
-            closed.append(f"{name}.")
-        met.add(id(module))
-
-
-def _check_kinds(model: nn.Module) -> None:
-    """Raise ValueError for what cannot be described."""
-    for name, module in _told_apart(model):
-        if parametrize.is_parametrized(module):
-            raise ValueError(
-                f"the weights of {name} are parametrized; compress.bake(model) makes them plain: save that"
-            )
-        if not is_packed(module) and type(module).get_extra_state is not nn.Module.get_extra_state:
-            raise ValueError(f"{name} is a {type(module).__name__} with a state of its own kind, which cannot be kept")
-        if not is_packed(module) and hasattr(module, "_packed_params"):
-            raise ValueError(f"{name} is a {type(module).__name__} of torch.ao; of those only Linear can be kept")
-        for leaf, tensor, _ in _own(module):
-            if type(tensor) not in (Tensor, nn.Parameter):
-                raise ValueError(
-                    f"{_inside(name, leaf)} is a {type(tensor).__name__}, and only plain tensors can be kept; "
-                    "torch.save(model.state_dict()) keeps it"
-                )
-
-
-def _own(module: nn.Module) -> Iterator[tuple[str, Tensor, str]]:
-    """A module's own parameters and kept buffers that are not None: name, tensor, group."""
-    for name, tensor in module._parameters.items():
-        if tensor is not None:
-            yield name, tensor, "parameters"
-    for name, tensor in module._buffers.items():
-        if tensor is not None and name not in module._non_persistent_buffers_set:
-            yield name, tensor, "buffers"
-
-
-def _values(module: nn.Module) -> dict[str, Any]:
-    """A module's plain attributes: sizes, rates, its mode; a dtype by its name."""
-    own = {key: value for key, value in vars(module).items() if not key.startswith("_")}
-    dtypes = {key: {"dtype": str(value)[6:]} for key, value in own.items() if isinstance(value, torch.dtype)}
-    return {
-        key: value for key, value in own.items() if value is None or type(value) in (bool, int, float, str)
-    } | dtypes
-
-
-def _kind(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _inside(module: str, leaf: str) -> str:
-    return f"{module}.{leaf}" if module else leaf
-
-
 # ---- the model as it was before it was compressed
-
-
-def _maker(model: nn.Module) -> dict[str, Any]:
-    """Who makes the model again: a class of transformers by its config, or the reader."""
-    inner = model.model if isinstance(model, text.Bert) else model
-    kind, config = type(inner), getattr(inner, "config", None)
-    if not kind.__module__.startswith("transformers.") or not hasattr(config, "to_dict"):
-        return {"class": type(model).__qualname__}
-    return {
-        "class": type(model).__qualname__,
-        "transformers": kind.__name__,
-        "config": json.loads(config.to_json_string(use_diff=False)),
-    }
 
 
 def _built(recipe: dict[str, Any], build: Callable[[], nn.Module] | None) -> nn.Module:
@@ -195,7 +113,8 @@ def _of_transformers(told: dict[str, Any]) -> nn.Module:
     kind = getattr(transformers, told["transformers"], None)
     if kind is None:
         raise ValueError(f"transformers {transformers.__version__} has no {told['transformers']}; take a later version")
-    made = kind(kind.config_class.from_dict(told["config"]))
+    config = kind.config_class.from_dict(told["config"], attn_implementation=told["attention"])
+    made = kind(config)
     return text.Bert(made) if told["class"] == "Bert" else made
 
 
@@ -207,7 +126,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise FileNotFoundError(f"{folder} holds no {RECIPE}: compress.save writes a model there that load can read")
     try:
         recipe = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
-        found = recipe["format"]
+        found, digest = recipe["format"], recipe["sha256"]
         blob = (folder / WEIGHTS).read_bytes()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the model in {folder} is damaged ({error}); save it again, or take a copy") from error
@@ -215,7 +134,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(
             f"the model in {folder} has the format {found}, and this kdlab reads {FORMAT}: take a later kdlab"
         )
-    if hashlib.sha256(blob).hexdigest() != recipe["sha256"]:
+    if hashlib.sha256(blob).hexdigest() != digest:
         raise ValueError(f"{folder / WEIGHTS} is damaged: it is not the file that was saved; take a copy of it")
     return recipe, safetensors.torch.load(blob)
 
@@ -227,19 +146,32 @@ def _put_modules(model: nn.Module, recipe: dict[str, Any]) -> None:
             surgery.put(model, name, model.get_submodule(told["same_as"]))
             continue
         module = _at(model, name)
-        if module is None or _kind(type(module)) != told["type"]:
+        if module is None or kind_of(type(module)) != told["type"]:
             module = _replaced(model, name, told, module)
         for key, value in told["values"].items():
-            value = getattr(torch, value["dtype"]) if isinstance(value, dict) else value
-            if not hasattr(module, key) or getattr(module, key) != value:
-                setattr(module, key, value)
-    for name, module in list(_told_apart(model)):
+            _set(name, module, key, value)
+    for name, module in list(told_apart(model)):
         parent, _, own = name.rpartition(".")
         if name in recipe["modules"] or _at(model, name) is None:  # None: inside a layer that has just gone
             continue
         if not isinstance(model.get_submodule(parent), LISTS):
             raise ValueError(f"build makes a module {name}, a {type(module).__name__}, which the saved model lacks")
         model.get_submodule(parent)._modules.pop(own)
+
+
+def _set(name: str, module: nn.Module, key: str, value: Any) -> None:
+    """Give a module an attribute as it was saved; a function can only be compared with the one of the build."""
+    if hasattr(module, key) and plain(getattr(module, key)) == value:
+        return
+    if isinstance(value, dict):
+        ((kind, value),) = value.items()
+        if kind == "function":
+            raise ValueError(
+                f"{inside(name, key)} is {value} in the saved model, and {getattr(module, key, 'nothing')} in the one "
+                "that build makes: they are different models"
+            )
+        value = {"dtype": lambda: getattr(torch, value), "tuple": lambda: tuple(value), "list": lambda: value}[kind]()
+    setattr(module, key, value)
 
 
 def _at(model: nn.Module, name: str) -> nn.Module | None:
@@ -251,7 +183,7 @@ def _at(model: nn.Module, name: str) -> nn.Module | None:
 
 def _replaced(model: nn.Module, name: str, told: dict[str, Any], before: nn.Module | None) -> nn.Module:
     """Put an empty module of the kind that was saved into the place called `name`, and return it."""
-    kinds = {_kind(each): each for each in (Product, Int8Embedding, Int8Linear, nn.Linear, nn.Embedding)}
+    kinds = {kind_of(each): each for each in (Product, Int8Embedding, Int8Linear, nn.Linear, nn.Embedding)}
     kind = told["type"]
     parent = model.get_submodule(name.rpartition(".")[0])
     if before is None and not isinstance(parent, (Product, Int8Linear)):
@@ -265,8 +197,8 @@ def _replaced(model: nn.Module, name: str, told: dict[str, Any], before: nn.Modu
             made.register_parameter(leaf, None)
     else:
         raise ValueError(
-            f"{name} is a {kind} in the saved model and a {_kind(type(before))} in the one that build makes: they are "
-            "different models"
+            f"{name} is a {kind} in the saved model and a {kind_of(type(before))} in the one that build makes: they "
+            "are different models"
         )
     surgery.put(model, name, made)
     return made
@@ -293,8 +225,10 @@ def _put_weights(model: nn.Module, recipe: dict[str, Any], weights: dict[str, Te
         if is_packed(module):
             module.set_weight_bias(*packed(name, weights))
         _check_fits(name, module, told, weights)
-        for leaf, source in told["buffers"].items():
-            module.register_buffer(leaf, made.setdefault(source, weights[source]))
+        for group in ("buffers", "passing"):
+            for leaf, source in told[group].items():
+                tensor = made.setdefault(source, weights[source])
+                module.register_buffer(leaf, tensor, persistent=group == "buffers")
         for leaf, source in told["parameters"].items():
             if source not in made:
                 made[source] = nn.Parameter(weights[source], requires_grad=source not in recipe["frozen"])
@@ -306,7 +240,7 @@ def _put_weights(model: nn.Module, recipe: dict[str, Any], weights: dict[str, Te
 
 def _check_fits(name: str, module: nn.Module, told: dict[str, Any], weights: dict[str, Tensor]) -> None:
     """Raise ValueError where what was built has other weights than what was saved; heads may be fewer in a Linear."""
-    there = {leaf: tensor for leaf, tensor, _ in _own(module)}
+    there = {leaf: tensor for leaf, tensor, group in own_tensors(module) if group != "passing"}
     saved = {leaf: weights[source] for group in ("parameters", "buffers") for leaf, source in told[group].items()}
     if there and there.keys() != saved.keys():
         raise ValueError(
@@ -315,6 +249,6 @@ def _check_fits(name: str, module: nn.Module, told: dict[str, Any], weights: dic
     for leaf, tensor in there.items():
         if tensor.shape != saved[leaf].shape and not isinstance(module, nn.Linear):
             raise ValueError(
-                f"{_inside(name, leaf)} is {tuple(tensor.shape)} in what build makes and {tuple(saved[leaf].shape)} in "
+                f"{inside(name, leaf)} is {tuple(tensor.shape)} in what build makes and {tuple(saved[leaf].shape)} in "
                 "what was saved: they are different models"
             )

@@ -24,8 +24,8 @@ def capture(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]
     def keep(name: str, output) -> None:
         if name in seen:
             raise RuntimeError(
-                f"{name} was called twice in one pass; the usual causes: text.Bert computes a batch in "
-                "groups (set net.group = None), or several layers share this module"
+                f"{name} was called twice in one pass, so that none of its outputs is that of the whole batch; the "
+                "usual cause is that several layers share this module"
             )
         seen[name] = output[0] if isinstance(output, tuple | list) else output
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdlab import text
+from kdlab import models, text
 from kdlab.randomness import for_a_while
 
 from .objectives import Objective
@@ -56,11 +56,13 @@ class MaskedWords(nn.Module):
 
     net: a text.Bert; what it learns stays in it, at `learner.net`. x: (n, length) the texts that it will read. It can
     guess the words that occur at least `least` times in them, and begins by guessing each as often as it occurs.
-    seed: draws the one layer before the output, which is thrown away afterwards.
+    seed: draws the one layer before the output, which is thrown away afterwards. group: texts of a batch that are
+    computed together, each group cut to its longest text.
     """
 
-    def __init__(self, net: text.Bert, x: Tensor, least: int = 1, seed: int = 0):
+    def __init__(self, net: text.Bert, x: Tensor, least: int = 1, seed: int = 0, group: int = models.GROUP):
         super().__init__()
+        self.group = group
         words, width = vocabulary(x, least), net.model.config.hidden_size
         with for_a_while(seed):
             self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)).to(x.device)
@@ -83,7 +85,7 @@ class MaskedWords(nn.Module):
         embeddings, numbers = self.net.model.get_input_embeddings(), torch.arange(x.numel(), device=x.device).view_as(x)
         vectors = embeddings(torch.cat([x.flatten(), self.words]))  # all in one look-up: it has one gradient, not two
         inputs, lengths, found = vectors[: x.numel()].view(*x.shape, -1), text.lengths(x), []
-        for part in lengths.argsort(stable=True).split(self.net.group or len(x)):
+        for part in lengths.argsort(stable=True).split(self.group):
             cut = slice(int(lengths[part].max()))  # beyond it all of them are padding
             hidden = self.net.model.base_model(
                 inputs_embeds=inputs[part, cut], attention_mask=x[part, cut].ne(text.PAD).long()
