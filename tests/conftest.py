@@ -44,6 +44,17 @@ def empty_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Many small models: one thread is faster than two."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def offline(monkeypatch):
     """Child processes started in the test reach nothing but this machine."""

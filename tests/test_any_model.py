@@ -15,13 +15,7 @@ from torch import nn
 from kdlab import compress, metrics
 from kdlab.compress import prune
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ---- every way: what it does where it cuts nothing, what it does where it cuts, and what is expected of that

@@ -13,13 +13,7 @@ from torch import nn
 from kdlab import compress, metrics, text
 from kdlab.compress import prune
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ---- what is said where little is left to do

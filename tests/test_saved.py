@@ -28,15 +28,7 @@ WAYS = {
 }
 STACKS = [("layers", "heads"), ("layers", "factorize", "int8"), ("shared", "int8", "int8_embeddings")]
 STACKS += [("heads", "factorize"), ("magnitude", "int8 by channel"), ("factorize", "shared")]
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.usefixtures("one_thread")]
 
 
 def build_of(kind):
