@@ -23,6 +23,39 @@ LONGEST = 32  # tokens of a text that are read; 3 in 100 definitions have more
 PAD, CLS, SEP, MASK = 0, 101, 102, 103  # the numbers of BERT's own tokens, which are no words
 
 
+class Marks(NamedTuple):
+    """The token numbers that are no words: padding, beginning, end, a hidden word; and all others of their kind."""
+
+    pad: int = PAD
+    cls: int = CLS
+    sep: int = SEP
+    mask: int = MASK
+    all: tuple[int, ...] = tuple(range(MASK + 1))  # BERT's, and the numbers that it left free
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError for texts x (n, length) that do not begin as these marks say."""
+        if len(x) and (x[:, 0] != self.cls).any():
+            raise ValueError(
+                f"a text begins with the token {int(x[x[:, 0] != self.cls][0, 0])}, and by these marks it begins with "
+                f"{self.cls}; texts of another tokenizer than BERT's need its own: marks=text.marks(tokenizer)"
+            )
+
+
+BERT = Marks()
+
+
+def marks(tokenizer: Any) -> Marks:
+    """Return the marks of a tokenizer of transformers. Raises ValueError where it lacks one, as decoders' do."""
+    names = ("pad_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+    numbers = [getattr(tokenizer, name, None) for name in names]
+    if None in numbers:
+        raise ValueError(
+            f"a {type(tokenizer).__name__} has no {names[numbers.index(None)].removesuffix('_id')}, so no word of its "
+            "texts can be hidden; take the tokenizer of an encoder, such as BERT's or RoBERTa's"
+        )
+    return Marks(*numbers, all=tuple(tokenizer.all_special_ids))
+
+
 class Task(NamedTuple):
     """x: (n, length) int64 token numbers, padded at the end by the number `pad`; y: (n,) class numbers. dev and test go
     from short to long texts, so that a batch of them pads little."""
@@ -130,10 +163,17 @@ def select_classes(task: Task, classes: str | Iterable[str]) -> Task:
 def encoded(texts: list[str], cut: Any = None, longest: int = LONGEST) -> Tensor:
     """(n, tokens of the longest) int64 token numbers of `texts`, each within [CLS] … [SEP], padded at the end.
 
-    cut: a tokenizer of transformers; the packaged one's if not given.
+    cut: a tokenizer of transformers; the packaged one's if not given. One that pads at the beginning pads at the end
+    here. Raises ValueError for one that has no number to pad with.
     """
-    rows = (cut or tokenizer())(list(texts), truncation=True, max_length=longest, padding=True, return_tensors="pt")
-    return rows["input_ids"]
+    cut = cut or tokenizer()
+    if cut.pad_token_id is None:
+        raise ValueError(
+            f"a {type(cut).__name__} has no padding, which a batch of texts needs; "
+            "tokenizer.pad_token = tokenizer.eos_token gives it one"
+        )
+    how = {"truncation": True, "max_length": longest, "padding": True, "padding_side": "right"}
+    return cut(list(texts), **how, return_tensors="pt")["input_ids"]
 
 
 def tokenizer(name: str = MINILM) -> Any:
@@ -225,12 +265,20 @@ def narrow_words(net: Bert, width: int) -> Tensor:
 
 
 def augment(
-    x: Tensor, copies: int = 1, *, mask: float = 0.1, swap: float = 0.1, ngram: float = 0.25, seed: int = 0
+    x: Tensor,
+    copies: int = 1,
+    *,
+    mask: float = 0.1,
+    swap: float = 0.1,
+    ngram: float = 0.25,
+    seed: int = 0,
+    marks: Marks = BERT,
 ) -> Tensor:
     """Unlabelled texts made of x (n, length): (copies · n, length) token numbers, for a teacher to answer.
 
     Of the words a share `mask` becomes [MASK], which hides them, and a share `swap` another word, drawn as often as it
-    stands in x. Then of a share `ngram` of the texts only one to five words in a row are left.
+    stands in x. Then of a share `ngram` of the texts only one to five words in a row are left. marks: those of the
+    tokenizer that made x, from `text.marks`.
 
     Tang et al. 2019, arXiv:1903.12136, section 4, where the other word is of the same part of speech.
     """
@@ -238,26 +286,28 @@ def augment(
         raise ValueError(
             f"mask, swap and ngram are shares in [0, 1], mask and swap together too, got {mask}, {swap}, {ngram}"
         )
+    marks.check(x)
     rng = torch.Generator().manual_seed(seed)
     x = x.cpu().repeat(copies, 1)
-    word = (x != PAD) & (x != CLS) & (x != SEP)
+    word = (x != marks.pad) & (x != marks.cls) & (x != marks.sep)
     others = x[word][torch.randint(int(word.sum()), x.shape, generator=rng)]
     drawn = torch.rand(x.shape, generator=rng)
-    x = torch.where(word & (drawn < mask), MASK, x)
+    x = torch.where(word & (drawn < mask), marks.mask, x)
     x = torch.where(word & (drawn >= mask) & (drawn < mask + swap), others, x)
     few = torch.rand(len(x), generator=rng) < ngram
-    return torch.where(few[:, None], _runs(x, rng), x).to(machine.device())
+    return torch.where(few[:, None], _runs(x, rng, marks), x).to(machine.device())
 
 
-def _runs(x: Tensor, rng: torch.Generator) -> Tensor:
+def _runs(x: Tensor, rng: torch.Generator, marks: Marks) -> Tensor:
     """Of each text one to five words in a row, from a place drawn by `rng`."""
-    n = (lengths(x) - 2).clamp(min=1)  # words between [CLS] and [SEP]
+    n = (lengths(x, marks.pad) - 2).clamp(min=1)  # words between [CLS] and [SEP]
     kept = torch.minimum(torch.randint(1, 6, (len(x),), generator=rng), n)
     first = (torch.rand(len(x), generator=rng) * (n - kept + 1)).long()
     place = torch.arange(x.shape[1])
     moved = x.gather(1, (first[:, None] + place).clamp(max=x.shape[1] - 1))
     kept = kept[:, None]
-    return torch.where(place == 0, CLS, torch.where(place <= kept, moved, torch.where(place == kept + 1, SEP, PAD)))
+    after = torch.where(place == kept + 1, marks.sep, marks.pad)
+    return torch.where(place == 0, marks.cls, torch.where(place <= kept, moved, after))
 
 
 @contextlib.contextmanager

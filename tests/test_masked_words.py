@@ -34,6 +34,28 @@ def test_the_vocabulary_is_what_occurs_often_enough_and_no_token_of_berts_own():
         masked_words.vocabulary(x, least=3)
 
 
+ROBERTA = text.Marks(pad=1, cls=0, sep=2, mask=49, all=(0, 1, 2, 3, 49))
+
+
+def test_texts_of_another_tokenizer_are_hidden_with_its_own_marks_or_refused():
+    x = torch.tensor([[0, 20, 21, 22, 2, 1], [0, 22, 23, 2, 1, 1]]).repeat(300, 1)
+    with pytest.raises(ValueError, match=r"begins with the token 0, and by these marks it begins with 101.*text.marks"):
+        masked_words.vocabulary(x)
+    words = masked_words.vocabulary(x, marks=ROBERTA)
+    assert words.tolist() == [20, 21, 22, 23]
+    inputs, _ = masked_words.masked(x, words, share=0.5, marks=ROBERTA)
+    assert set(inputs.unique().tolist()) <= {*x.unique().tolist(), 49} and (inputs == 49).any()
+    assert (inputs[x < 20] == x[x < 20]).all()
+    net = small(vocab_size=60, pad_token_id=1)
+    learner = masked_words.MaskedWords(net, x, marks=ROBERTA)
+    (row,) = train.fit(learner, (x,), masked_words.guessing(), steps=5, lr=1e-2)
+    assert row["words"] > 0
+    where = x == 22
+    with torch.no_grad():
+        wider = F.pad(x, (0, 4), value=1)
+        torch.testing.assert_close(learner(x, where), learner(wider, F.pad(where, (0, 4))), rtol=1e-4, atol=1e-5)
+
+
 def test_the_shares_are_berts():
     """15 % are asked for; of these 80 % are masks, 10 % other words (one in 50 the same by chance), 10 % unchanged."""
     x = texts(40_000)
@@ -125,6 +147,7 @@ def test_the_word_vectors_learn_from_both_of_their_uses():
 def test_a_net_learns_what_word_follows_another_and_keeps_it_without_the_learner():
     x = torch.randint(1000, 1020, (256, 8), generator=torch.Generator().manual_seed(0))
     x[:, 1::2] = x[:, ::2] + 20  # each second word is told by the one before it, and the other way round
+    x = F.pad(x, (1, 0), value=CLS)
     net = small(initializer_range=0.2, vocab_size=1050)
     learner, before = masked_words.MaskedWords(net, x), copy.deepcopy(net.state_dict())
     inputs, targets = masked_words.masked(x, learner.words, generator=torch.Generator().manual_seed(1))

@@ -33,6 +33,16 @@ def test_tokens_are_those_of_the_tokenizer_and_padded_at_the_end():
     assert text.lengths(x).tolist() == [4, x.shape[1]]
 
 
+def test_a_tokenizer_that_pads_at_the_beginning_pads_at_the_end_here_and_one_without_padding_is_refused():
+    cut = text.tokenizer()
+    expected = text.encoded(["a dog", "a domesticated carnivorous mammal that barks"])
+    cut.padding_side = "left"
+    assert torch.equal(text.encoded(["a dog", "a domesticated carnivorous mammal that barks"], cut), expected)
+    cut.pad_token = None
+    with pytest.raises(ValueError, match="has no padding.*pad_token = tokenizer.eos_token"):
+        text.encoded(["a dog"], cut)
+
+
 def test_about_3_in_100_definitions_are_longer_than_what_is_read():
     cut = text.tokenizer()(data.load("glosses").test.texts)["input_ids"]
     assert 0.025 < sum(len(row) > text.LONGEST for row in cut) / len(cut) < 0.04

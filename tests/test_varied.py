@@ -24,6 +24,29 @@ def test_the_shares_are_as_asked_and_frames_stay():
     assert set(made[swapped].tolist()) <= set(X[WORD].tolist())
 
 
+def test_texts_of_another_tokenizer_get_its_own_marks_or_are_refused():
+    marks = text.Marks(pad=1, cls=0, sep=2, mask=49, all=(0, 1, 2, 3, 49))
+    x = torch.tensor([[0, 20, 21, 22, 23, 24, 2, 1], [0, 25, 26, 2, 1, 1, 1, 1]]).repeat(200, 1)
+    made = text.augment(x, mask=0.3, swap=0.2, marks=marks).cpu()
+    assert set(made.unique().tolist()) == {*x.unique().tolist(), 49}
+    assert (made[:, 0] == 0).all() and ((made == 2).sum(dim=1) == 1).all()
+    after = made.eq(2).cumsum(dim=1).roll(1, dims=1)[:, 1:].bool()
+    assert (made[:, 1:][after] == 1).all(), "behind the end is padding"
+    with pytest.raises(ValueError, match=r"begins with the token 0, .* begins with 101.*marks=text.marks"):
+        text.augment(x)
+
+
+def test_the_marks_of_a_tokenizer_are_its_own():
+    marks = text.marks(text.tokenizer())
+    assert marks[:4] == text.BERT[:4] and set(marks.all) <= set(text.BERT.all)
+
+    class Decoders:
+        pad_token_id, cls_token_id = 0, None
+
+    with pytest.raises(ValueError, match="Decoders has no cls_token"):
+        text.marks(Decoders())
+
+
 def test_words_are_drawn_as_often_as_they_occur():
     x = X.clone()
     x[WORD & (torch.rand(X.shape, generator=RNG) < 0.9)] = 7777

@@ -20,10 +20,11 @@ from .objectives import Objective
 NOT_ASKED = -100  # the target of a place that does not count: what F.cross_entropy, too, leaves out
 
 
-def vocabulary(x: Tensor, least: int = 1) -> Tensor:
-    """(k,) token numbers that occur at least `least` times in x, from small to large; BERT's own tokens are none."""
-    counts = _counts(x)
-    counts[: text.MASK + 1] = 0  # [PAD], [UNK], [CLS], [SEP], [MASK], and numbers that BERT left free
+def vocabulary(x: Tensor, least: int = 1, marks: text.Marks = text.BERT) -> Tensor:
+    """(k,) token numbers that occur at least `least` times in x, from small to large; the marks are none of them."""
+    marks.check(x)
+    counts = _counts(x, max(marks.all))
+    counts[list(marks.all)] = 0
     found = (counts >= max(1, least)).nonzero().flatten()
     if not len(found):
         raise ValueError(f"no word occurs {least} times in these {len(x)} texts; take more of them, or a smaller least")
@@ -31,7 +32,11 @@ def vocabulary(x: Tensor, least: int = 1) -> Tensor:
 
 
 def masked(
-    x: Tensor, words: Tensor, share: float = 0.15, generator: torch.Generator | None = None
+    x: Tensor,
+    words: Tensor,
+    share: float = 0.15,
+    generator: torch.Generator | None = None,
+    marks: text.Marks = text.BERT,
 ) -> tuple[Tensor, Tensor]:
     """(inputs, targets), both as x: the texts with words hidden; and the words to guess, NOT_ASKED everywhere else.
 
@@ -46,7 +51,7 @@ def masked(
     chance, what = torch.rand(2, *x.shape, generator=generator).to(x.device)
     others = words[torch.randint(len(words), x.shape, generator=generator).to(x.device)]
     asked = torch.isin(x, words) & (chance < share)
-    inputs = torch.where(asked & (what < 0.8), text.MASK, x)
+    inputs = torch.where(asked & (what < 0.8), marks.mask, x)
     inputs = torch.where(asked & (what >= 0.8) & (what < 0.9), others, inputs)
     return inputs, torch.where(asked, x, NOT_ASKED)
 
@@ -57,16 +62,24 @@ class MaskedWords(nn.Module):
     net: a text.Bert; what it learns stays in it, at `learner.net`. x: (n, length) the texts that it will read. It can
     guess the words that occur at least `least` times in them, and begins by guessing each as often as it occurs.
     seed: draws the one layer before the output, which is thrown away afterwards. group: texts of a batch that are
-    computed together, each group cut to its longest text.
+    computed together, each group cut to its longest text. marks: those of the tokenizer that made x.
     """
 
-    def __init__(self, net: text.Bert, x: Tensor, least: int = 1, seed: int = 0, group: int = models.GROUP):
+    def __init__(
+        self,
+        net: text.Bert,
+        x: Tensor,
+        least: int = 1,
+        seed: int = 0,
+        group: int = models.GROUP,
+        marks: text.Marks = text.BERT,
+    ):
         super().__init__()
-        self.group = group
-        words, width = vocabulary(x, least), net.model.config.hidden_size
+        self.group, self.marks = group, marks
+        words, width = vocabulary(x, least, marks), net.model.config.hidden_size
         with for_a_while(seed):
             self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)).to(x.device)
-        counts = _counts(x)[words].float()
+        counts = _counts(x, max(marks.all))[words].float()
         self.net, self.bias = net, nn.Parameter((counts / counts.sum()).log())
         self.register_buffer("words", words)
 
@@ -84,11 +97,11 @@ class MaskedWords(nn.Module):
         """
         embeddings, numbers = self.net.model.get_input_embeddings(), torch.arange(x.numel(), device=x.device).view_as(x)
         vectors = embeddings(torch.cat([x.flatten(), self.words]))  # all in one look-up: it has one gradient, not two
-        inputs, lengths, found = vectors[: x.numel()].view(*x.shape, -1), text.lengths(x), []
+        inputs, lengths, found = vectors[: x.numel()].view(*x.shape, -1), text.lengths(x, self.marks.pad), []
         for part in lengths.argsort(stable=True).split(self.group):
             cut = slice(int(lengths[part].max()))  # beyond it all of them are padding
             hidden = self.net.model.base_model(
-                inputs_embeds=inputs[part, cut], attention_mask=x[part, cut].ne(text.PAD).long()
+                inputs_embeds=inputs[part, cut], attention_mask=x[part, cut].ne(self.marks.pad).long()
             ).last_hidden_state
             found.append((numbers[part, cut][where[part, cut]], hidden[where[part, cut]]))
         places, hidden = map(torch.cat, zip(*found, strict=True))
@@ -106,10 +119,10 @@ def guessing(share: float = 0.15) -> Objective:
     """Return the objective of a `MaskedWords` for data (x,): `loss`, with other words hidden at every step."""
 
     def objective(learner: MaskedWords, x: Tensor) -> dict[str, Tensor]:
-        return {"words": loss(learner, *masked(x, learner.words, share))}
+        return {"words": loss(learner, *masked(x, learner.words, share, marks=learner.marks))}
 
     return objective
 
 
-def _counts(x: Tensor) -> Tensor:
-    return torch.bincount(x.flatten(), minlength=text.MASK + 1)
+def _counts(x: Tensor, greatest: int) -> Tensor:
+    return torch.bincount(x.flatten(), minlength=greatest + 1)
