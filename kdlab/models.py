@@ -170,8 +170,8 @@ def logits(model: nn.Module, x: Tensor | Mapping[str, Tensor], group: int | None
     a model of transformers come with an attention mask that leaves out its padding token. Of a ModelOutput the logits
     are taken, of a tuple the first tensor. Raises TypeError where there are none.
     group: a longer batch of texts for a classifier of transformers is sorted by length and computed in groups of so
-    many, each cut to its longest text: this changes no logit and saves most of the padding. None, or a forward hook on
-    the model: the batch is computed as it comes.
+    many, each cut to its longest text: this changes no logit and saves most of the padding. None, or a forward hook
+    in the model: the batch is computed as it comes.
     """
     pad = _fills_up(model, x) if group and len(x) > group else None
     if pad is None or not isinstance(x, Tensor):
@@ -187,9 +187,10 @@ def _fills_up(model: nn.Module, x: Tensor | Mapping[str, Tensor]) -> int | None:
     inner = getattr(model, "model", model)
     pad = getattr(getattr(inner, "config", None), "pad_token_id", None)
     texts = isinstance(x, Tensor) and x.dim() == 2 and x.dtype == torch.int64
-    watched = bool(model._forward_hooks or model._forward_pre_hooks)
-    if pad is None or watched or not texts or not type(inner).__name__.endswith("ForSequenceClassification"):
+    if pad is None or not texts or not type(inner).__name__.endswith("ForSequenceClassification"):
         return None
+    if any(part._forward_hooks or part._forward_pre_hooks for part in model.modules()):
+        return None  # who looks inside wants the batch as it came
     filled = x.eq(pad)
     return None if (filled[:, :-1] & ~filled[:, 1:]).any() else pad  # a word after padding: it is not at the end
 

@@ -294,8 +294,19 @@ def test_a_class_that_is_masked_out_has_no_part_in_the_gradient_of_a_temperature
         T = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
         gradients += torch.autograd.grad(loss(student, teacher, T), T)
     torch.testing.assert_close(*gradients)
-    member = torch.cat([s, out], dim=1)[None].requires_grad_(True)
-    assert losses.ensemble(member, 2.0).isneginf().sum() == len(s)
+
+
+def test_a_class_that_all_members_mask_out_has_no_part_in_an_ensembles_gradients():
+    members = pair().requires_grad_(True)
+    out = torch.full((*members.shape[:2], 1), -math.inf, dtype=members.dtype)
+    gradients = []
+    for given in (members, torch.cat([members, out], dim=2)):
+        T = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+        logits = losses.ensemble(given, T)
+        kept = logits[:, : members.shape[2]]
+        gradients.append(torch.autograd.grad(kept.square().sum(), (T, members)))
+    assert logits[:, -1].isneginf().all()
+    torch.testing.assert_close(*gradients)
 
 
 LOSSES = {

@@ -112,7 +112,8 @@ def test_a_group_reads_no_more_than_its_longest_text():
     net, x = small(), words(23, 12)
     read = []
     words_of = net.model.bert.embeddings.word_embeddings
-    words_of.register_forward_pre_hook(lambda _, given: read.append(tuple(given[0].shape)))
+    look_up = words_of.forward
+    words_of.forward = lambda tokens: read.append(tuple(tokens.shape)) or look_up(tokens)
     lengths = text.lengths(x).sort().values
     models.logits(net, x, 8)
     assert read == [(8, lengths[7]), (8, lengths[15]), (7, lengths[22])]
@@ -125,6 +126,11 @@ def test_a_group_reads_no_more_than_its_longest_text():
     with features.capture(net, ["model.bert.encoder.layer.0"]) as seen:
         models.logits(net, x, 8)
     assert seen["model.bert.encoder.layer.0"].shape[0] == 23, "who looks inside sees the whole batch"
+    met = []
+    hook = net.model.bert.encoder.layer[0].register_forward_hook(lambda *given: met.append(len(given[1][0])))
+    models.logits(net, x, 8)
+    hook.remove()
+    assert met == [23]
 
 
 def test_logits_are_transformers_own():

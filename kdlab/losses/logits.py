@@ -146,7 +146,9 @@ def ensemble(member_logits: Tensor, T: float = 4.0, mean: Literal["arithmetic", 
     if mean == "geometric":
         return members.mean(dim=0)
     if mean == "arithmetic":
-        return T * (F.log_softmax(_divided(members, T), dim=2).logsumexp(dim=0) - math.log(len(members)))
+        out = members.isneginf().all(dim=0)  # no member gives it mass: it has no part in a gradient
+        log_p = F.log_softmax(_divided(members, T), dim=2).masked_fill(out, 0.0)
+        return (T * (log_p.logsumexp(dim=0) - math.log(len(members)))).masked_fill(out, -math.inf)
     raise ValueError(f"mean must be 'arithmetic' or 'geometric', got {mean!r}")
 
 
