@@ -245,6 +245,19 @@ def test_a_process_killed_in_mid_download_leaves_nothing_that_is_believed(server
     assert kept(cache) == ["thing.bin"]
 
 
+def test_what_a_killed_process_left_never_takes_the_place_of_a_whole_file(cache):
+    """The next one finds, under the lock, that another has fetched the file, and writes nothing."""
+    whole = put(cache / "things" / "thing.bin", CONTENT)
+    put(cache / "things" / "thing.bin.part", CONTENT[:1000])
+    with files.writing(whole):
+        pass
+    assert whole.read_bytes() == CONTENT
+    with pytest.raises(KeyError), files.writing(whole) as part:
+        part.write_bytes(b"half")
+        raise KeyError
+    assert whole.read_bytes() == CONTENT and kept(cache) == ["thing.bin"]
+
+
 @pytest.mark.parametrize("source", ["home", "mirror"])
 def test_a_full_disk_is_a_clear_error_and_leaves_nothing_half_written(
     server, thing, cache, tmp_path, monkeypatch, source

@@ -108,6 +108,36 @@ def test_padding_does_not_count_whatever_stands_in_it(loss):
     torch.testing.assert_close(loss(s, t, torch.cat([MASK, torch.zeros(3, 4).bool()], 1)), before)
 
 
+@pytest.mark.parametrize(
+    "loss, give",
+    [
+        (losses.hidden_mse, lambda seed: states(seed=seed)),
+        (losses.cosine, lambda seed: states(seed=seed)),
+        (losses.attention_mse, lambda seed: maps(seed=seed)),
+        (losses.attention_kl, lambda seed: maps(seed=seed)),
+        (lambda *given, **how: losses.value_relation(*given, heads=2, **how), lambda seed: states(seed=seed)),
+    ],
+)
+def test_unreduced_they_are_the_loss_of_each_text_alone_and_their_mean_by_tokens_is_the_loss(loss, give):
+    s, t = give(seed=0), give(seed=1)
+    each = loss(s, t, MASK, reduction="none")
+    alone = [loss(s[i : i + 1], t[i : i + 1], MASK[i : i + 1]) for i in range(len(LENGTHS))]
+    torch.testing.assert_close(each, torch.stack(alone))
+    weight = torch.tensor(LENGTHS).double() ** (2 if loss is losses.attention_mse else 1)  # pairs of tokens, or tokens
+    torch.testing.assert_close((each * weight).sum() / weight.sum(), loss(s, t, MASK))
+    none_real = MASK & torch.tensor([[True], [False], [True]])
+    assert loss(s, t, none_real, reduction="none")[1] == 0
+    with pytest.raises(ValueError, match="'mean' or 'none', got 'sum'"):
+        loss(s, t, MASK, reduction="sum")
+
+
+def test_directions_unreduced_are_a_mean_over_layers_for_each_text():
+    s, t = (torch.randn(4, 3, 6, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    each = losses.cls_direction_mse(s, t, reduction="none")
+    expected = [losses.cls_direction_mse(a, b) for a, b in zip(s, t, strict=True)]
+    torch.testing.assert_close(each, torch.stack(expected))
+
+
 @pytest.mark.parametrize("loss", [losses.hidden_mse, losses.cosine])
 def test_no_gradient_reaches_the_teacher_nor_padding(loss):
     s, t = states().requires_grad_(), states(seed=1).requires_grad_()

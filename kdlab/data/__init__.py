@@ -2,7 +2,6 @@
 
 import difflib
 import gzip
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -175,7 +174,6 @@ def _by_torchvision(name: str, paths: list[Path]) -> tuple[list[np.ndarray], tup
         if not unpacked.exists() or unpacked.read_bytes() != data:
             with files.writing(unpacked) as part:
                 part.write_bytes(data)
-                os.replace(part, unpacked)
     train, test = (_class(name)(disk.cache_dir(), train=train, download=False) for train in (True, False))
     return [t.numpy() for t in (train.data, train.targets, test.data, test.targets)], tuple(train.classes)
 

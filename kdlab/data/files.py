@@ -59,7 +59,6 @@ def find(file: File) -> Path:
         with writing(path) as part:
             if not _intact(path, file, []):  # else another process fetched it while this one waited
                 _fetch(file, part, tried)
-                os.replace(part, path)
     trouble = "".join(f"\n  {line}" for line in tried if not line.endswith(": not there"))
     if trouble:
         warnings.warn(f"using {path}, because of trouble elsewhere:{trouble}", stacklevel=2)
@@ -77,15 +76,18 @@ def locate(file: File) -> str:
 def writing(target: Path) -> Iterator[Path]:
     """Yield a path beside `target` to write to, with `target` locked against other processes.
 
-    The block moves the finished file to `target`; anything left at the yielded path is removed, and what a killed
-    process left there is written over.
+    When the block ends well, what it wrote takes the place of `target`, if it wrote anything; else it is removed. What
+    a killed process left there is removed first.
     """
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
+            part.unlink(missing_ok=True)
             try:
                 yield part
+                if part.exists():
+                    os.replace(part, target)
             finally:
                 part.unlink(missing_ok=True)
     except OSError as error:  # a full disk, a quota, a folder that may not be written

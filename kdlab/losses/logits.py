@@ -180,10 +180,15 @@ def _divided(logits: Tensor, T: float | Tensor) -> Tensor:
     return torch.where(out, logits, logits.masked_fill(out, 0.0) / T)
 
 
-def _reduced(loss: Tensor, reduction: str) -> Tensor:
+def _reduced(loss: Tensor, reduction: Reduction) -> Tensor:
+    check_reduction(reduction)
+    return loss.mean() if reduction == "mean" else loss
+
+
+def check_reduction(reduction: str) -> None:
+    """ValueError for what is neither of the two."""
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction is 'mean' or 'none', got {reduction!r}; a sum is loss.sum() of 'none'")
-    return loss.mean() if reduction == "mean" else loss
 
 
 def _checked(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
