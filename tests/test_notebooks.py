@@ -43,33 +43,57 @@ def test_notebook_shows_its_effects_at_its_own_values(path, tmp_path, offline, m
 
 
 CACHED = [path for path in NOTEBOOKS if "@run.cached" in path.read_text(encoding="utf-8")]
-TIMES = re.compile(r"\bms\b|seconds|minute|fast|\bs\b|MB|it/s")  # lines that speak of the clock
-COLUMN_OF_TIMES = re.compile(r"^(?=.*\b(?:ms|milliseconds)\b)(?!.*\d\s*ms)", re.M)  # a heading over times
+AGAIN = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import computed_again"
+
+
+def entries_of_two_seeds(path, values, tmp_path, monkeypatch) -> tuple[str, list[set[str]]]:
+    """Run a notebook with seed 0, then with seed 1 in the same store, where each old entry that answers is computed
+    again; return what went wrong, and the names of the entries after each run."""
+    monkeypatch.setenv("KDLAB_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("KDLAB_WORKERS", "1")
+    asking = nbformat.read(path, 4)
+    first = next(i for i, cell in enumerate(asking.cells) if cell.cell_type == "code")
+    asking.cells.insert(first, nbformat.v4.new_code_cell(AGAIN))
+    nbformat.write(asking, tmp_path / path.name)
+    entries = []
+    for source, seed in ((path, 0), (tmp_path / path.name, 1)):
+        problem = course.execute(source, tmp_path / "out.ipynb", values | {"seed": seed}, smoke.SECONDS_A_CELL)
+        if problem:
+            return problem, entries
+        entries.append({entry.name for entry in (tmp_path / "store").glob("*.value.safetensors")})
+    return "", entries
 
 
 @pytest.mark.course
 @pytest.mark.parametrize("path", CACHED, ids=lambda path: path.stem)
-def test_a_second_seed_in_the_same_store_gives_what_a_fresh_store_gives(path, tmp_path, offline, monkeypatch):
-    """A key that leaves something out would answer the second seed with a number of the first."""
-
-    def printed(store: str, seed: int) -> list[list[str]]:
-        monkeypatch.setenv("KDLAB_STORE", str(tmp_path / store))
-        out = tmp_path / f"{store}-{seed}.ipynb"
-        assert not course.execute(path, out, course.profile(path, "smoke") | {"seed": seed}, smoke.SECONDS_A_CELL)
-        return lines_of(out)
-
-    monkeypatch.setenv("KDLAB_WORKERS", "1")
-    first, second = printed("used", 0), printed("used", 1)
-    assert second == printed("fresh", 1)
-    assert first != second, "another seed should give other numbers"
+def test_a_second_seed_in_the_same_store_gets_what_an_empty_store_gives(path, tmp_path, offline, monkeypatch):
+    """A key that leaves something out would answer the second seed with a value of the first."""
+    problem, entries = entries_of_two_seeds(path, course.profile(path, "smoke"), tmp_path, monkeypatch)
+    assert not problem
+    assert entries[0] < entries[1], "another seed should be kept under other names"
 
 
-def lines_of(executed) -> list[list[str]]:
-    """What each code cell printed, without the lines that speak of the clock."""
-    cells = [cell for cell in nbformat.read(executed, 4).cells if cell.cell_type == "code"]
-    texts = ["".join(o.get("text", "") for o in cell.outputs if o.get("name") == "stdout") for cell in cells]
-    texts = ["" if COLUMN_OF_TIMES.search(text) else text for text in texts]
-    return [[line for line in text.splitlines() if not TIMES.search(line)] for text in texts]
+def test_a_key_that_leaves_something_out_is_seen(tmp_path, offline, monkeypatch):
+    """Planted: a cached function that reads the seed where its key does not look."""
+    source = """import os
+from kdlab import course
+run = course.Experiment("made_up")
+os.environ["HIDDEN"] = str(seed)
+@run.cached
+def right(seed): return seed
+@run.cached
+def wrong(): return int(os.environ["HIDDEN"])
+right(seed)"""
+    seed = nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
+    problems = []
+    for name, more in (("right", ""), ("wrong", "; wrong()")):
+        made = notebook(source + more)
+        made.cells.insert(0, seed)
+        (tmp_path / name).mkdir()
+        nbformat.write(made, tmp_path / f"{name}.ipynb")
+        problems.append(entries_of_two_seeds(tmp_path / f"{name}.ipynb", {}, tmp_path / name, monkeypatch)[0])
+    assert not problems[0]
+    assert "wrong: another run kept 0, computed anew: 1" in problems[1]
 
 
 def notebook(*sources):

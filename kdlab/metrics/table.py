@@ -129,7 +129,7 @@ def measure(
     `model.costs()`.
     """
     x, y = data
-    pad, how = pad_of(model, pad), dict[str, Any](repeats=repeats, threads=threads)
+    pad, how = pad_of(model, pad), dict[str, Any](repeats=repeats, warm=min(5, repeats), threads=threads)
     few = sample(x, min(SINGLES, len(x)), pad=pad, seed=seed)
     singles = [sample(each[None], 1, pad=pad) for each in few]
     batch = sample(x, 32, pad=pad, seed=seed)
@@ -174,9 +174,15 @@ def _costs(model: nn.Module, singles: list[Tensor], batch: Tensor) -> dict[str, 
         "parameters": cost.parameters(model),
         "nonzero": cost.nonzero(model),
         "bytes": cost.disk_bytes(model),
-        "multiply_adds": statistics.fmean(cost.multiply_adds(model, each) for each in singles),
+        "multiply_adds": _multiply_adds(model, singles),
         "peak": cost.weight_bytes(model) + cost.memory(model, batch),
     }
+
+
+def _multiply_adds(model: nn.Module, singles: list[Tensor]) -> float:
+    """The mean over the cases; those of one shape are counted once."""
+    found = {shape: cost.multiply_adds(model, each) for shape, each in {each.shape: each for each in singles}.items()}
+    return statistics.fmean(found[each.shape] for each in singles)
 
 
 def _right(model: nn.Module, data: tuple[Tensor, Tensor], batch_size: int) -> Tensor:
