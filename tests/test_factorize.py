@@ -118,6 +118,39 @@ def test_at_full_rank_nothing_changes_and_the_model_given_never_does(bert, token
     assert all(weight.requires_grad for weight in made.parameters()) and not made.training
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("names, high, low", [([QUERY, FEED], 8, 3), ([QUERY, FEED], 1.0, 0.5), (WORDS, 12, 5)])
+def test_a_lower_rank_is_what_factorizing_at_that_rank_gives(bert, tokens, names, high, low, weighted):
+    moments = compress.input_moments(bert, tokens, names, pad=0) if weighted else None
+    thin = compress.factorize(bert, high, names, moments=moments)
+    before = metrics.logits(thin, tokens)
+    lower, anew = compress.lower_rank(thin, low), compress.factorize(bert, low, names, moments=moments)
+    torch.testing.assert_close(metrics.logits(lower, tokens), metrics.logits(anew, tokens))
+    for cost in (metrics.parameters, metrics.disk_bytes, lambda net: metrics.multiply_adds(net, tokens)):
+        assert cost(lower) == cost(anew) < cost(thin)
+    assert torch.equal(metrics.logits(thin, tokens), before), "the one given stays as it is"
+    again = compress.lower_rank(compress.lower_rank(thin, high), low)
+    assert torch.equal(metrics.logits(again, tokens), metrics.logits(lower, tokens))
+
+
+def test_a_lower_rank_keeps_what_is_frozen_and_refuses_what_it_cannot_do(bert):
+    thin = compress.factorize(bert, {QUERY: 6, WORDS: 8})
+    thin.get_submodule("model.bert.embeddings.word_embeddings").requires_grad_(False)
+    lower = compress.lower_rank(thin, 4, QUERY)
+    words = lower.get_submodule("model.bert.embeddings.word_embeddings")
+    assert not any(weight.requires_grad for weight in words.parameters()) and words[0].embedding_dim == 8
+    query = lower.get_submodule("model.bert.encoder.layer.0.attention.self.query")
+    assert query[0].weight.requires_grad and query[0].out_features == query[1].in_features == 4
+    with pytest.raises(ValueError, match="query has the rank 6, and 7 is more; factorize the model it is of"):
+        compress.lower_rank(thin, 7)
+    with pytest.raises(ValueError, match="no Product of this model is called"):
+        compress.lower_rank(bert, 2)
+    with pytest.raises(
+        ValueError, match="factorized and then changed, to .*DynamicQuantizedLinear; lower its rank before that"
+    ):
+        compress.lower_rank(compress.int8(thin), 2)
+
+
 def test_no_random_number_is_drawn(bert):
     torch.manual_seed(3)
     compress.factorize(bert, 2, (QUERY, WORDS))

@@ -19,6 +19,7 @@ WAYS = {
     "int8_embeddings": lambda model, held: compress.int8_embeddings(model),
     "on a grid": lambda model, held: compress.fake_quantize(model, 4),
     "factorize": lambda model, held: compress.factorize(model, 2),
+    "lower rank": lambda model, held: compress.lower_rank(compress.factorize(model, 3), 2),
     "embeddings factorized": lambda model, held: compress.factorize(model, 2, "*mbed*", but="*position*"),
     "magnitude": lambda model, held: compress.magnitude(model, 0.5),
     "heads": lambda model, held: compress.heads(model, {0: [1], 2: [0, 3]}),

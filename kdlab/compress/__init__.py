@@ -8,7 +8,7 @@ A copy of a model that is frozen as a whole learns; where only some weights are 
 
 from .changes import Touched, touched
 from .export import OnnxNet, onnx_int8, to_onnx
-from .low_rank import break_even, factorize, input_moments, spectrum
+from .low_rank import break_even, factorize, input_moments, lower_rank, spectrum
 from .prune import (
     cubic,
     gradually,
@@ -30,6 +30,7 @@ __all__ = [
     "break_even",
     "factorize",
     "input_moments",
+    "lower_rank",
     "spectrum",
     "cubic",
     "gradually",

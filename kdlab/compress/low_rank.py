@@ -79,6 +79,44 @@ def factorize(
     return model
 
 
+def lower_rank(
+    model: nn.Module, rank: int | float, names: str | Iterable[str] = "*", *, but: str | Iterable[str] = ()
+) -> nn.Module:
+    """A copy of a factorized model at a lower rank: what `factorize` makes at this rank, without computing it again.
+
+    The numbers between two thin layers come in the order of what they matter, so the last ones go. Once the layers have
+    been trained nothing keeps that order, and a lower rank may lose more than it must.
+    rank, names, but: as for `factorize`, of layers that it made; all of them by default.
+    Raises ValueError where no layer is factorized, for a rank above the one that is there, and for layers in bytes.
+    """
+    model = surgery.copied(model)
+    pairs = surgery.layers(model, names, Product, but)
+    ranks = {name: _rank_of_pair(name, pair, rank) for name, pair in pairs.items()}
+    for name, (first, second) in pairs.items():
+        r, embedding = ranks[name], isinstance(first, nn.Embedding)
+        first.weight = _part(first.weight, first.weight[:, :r] if embedding else first.weight[:r])
+        second.weight = _part(second.weight, second.weight[:, :r])
+        setattr(first, "embedding_dim" if embedding else "out_features", r)
+        second.in_features = r
+    return model
+
+
+def _rank_of_pair(name: str, pair: Product, wanted: int | float) -> int:
+    first, second = pair
+    if type(second) is not nn.Linear or type(first) not in (nn.Linear, nn.Embedding):
+        kinds = " and ".join(type(each).__name__ for each in pair)
+        raise ValueError(f"{name} was factorized and then changed, to {kinds}; lower its rank before that")
+    n_in = first.num_embeddings if isinstance(first, nn.Embedding) else first.in_features
+    rank = _rank(name, wanted, n_in, second.out_features)
+    if rank > second.in_features:
+        raise ValueError(f"{name} has the rank {second.in_features}, and {rank} is more; factorize the model it is of")
+    return rank
+
+
+def _part(weight: nn.Parameter, part: Tensor) -> nn.Parameter:
+    return nn.Parameter(part.detach().clone(), weight.requires_grad)
+
+
 def product(layer: Layer, rank: int, moment: Tensor | None = None) -> Product:
     """One layer as two, of at most `rank` numbers in between. moment: as for `spectrum`."""
     like = {"device": layer.weight.device, "dtype": layer.weight.dtype}
