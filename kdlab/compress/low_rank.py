@@ -104,8 +104,7 @@ def lower_rank(
 def _rank_of_pair(name: str, pair: Product, wanted: int | float) -> int:
     first, second = pair
     if type(second) is not nn.Linear or type(first) not in (nn.Linear, nn.Embedding):
-        kinds = " and ".join(type(each).__name__ for each in pair)
-        raise ValueError(f"{name} was factorized and then changed, to {kinds}; lower its rank before that")
+        raise ValueError(f"{name} was changed after it was factorized, as by int8; lower its rank before that")
     n_in = first.num_embeddings if isinstance(first, nn.Embedding) else first.in_features
     rank = _rank(name, wanted, n_in, second.out_features)
     if rank > second.in_features:
