@@ -68,7 +68,7 @@ def test_run_says_which_cell_failed_and_exits_with_1(tmp_path):
         nbformat.v4.new_code_cell("print(x)\nraise ValueError('planted')"),
     ]
     a_course(tmp_path, _00_start_here=cells)
-    answer = kdlab("run", cwd=tmp_path)
+    answer = kdlab("run", "--no-html", cwd=tmp_path)
     assert answer.returncode == 1
     assert "which begins with 'print(x)': ValueError: planted" in answer.stdout
     assert (tmp_path / "build" / "own" / "00_start_here.ipynb").exists()
@@ -112,13 +112,13 @@ def test_run_again_goes_on_where_it_stopped(tmp_path):
     """After a failure what ended well is passed over, until all ended well or the notebook changes."""
     ran = "open('said', 'a').write('{}')"
     run = course_of(tmp_path, _00_start_here=ran.format("a"), _01_b="raise ValueError('not yet')")
-    assert run().returncode == 1
+    assert run("--no-html").returncode == 1
     course_of(tmp_path, _01_b=ran.format("b"))
-    again = run()
+    again = run("--no-html")
     assert again.returncode == 0
     assert "in the run that was interrupted" in again.stdout
     assert (tmp_path / "notebooks" / "said").read_text() == "ab"
-    assert run().returncode == 0
+    assert run("--no-html").returncode == 0
     assert (tmp_path / "notebooks" / "said").read_text() == "abab"
 
 
