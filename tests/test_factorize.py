@@ -145,9 +145,7 @@ def test_a_lower_rank_keeps_what_is_frozen_and_refuses_what_it_cannot_do(bert):
         compress.lower_rank(thin, 7)
     with pytest.raises(ValueError, match="no Product of this model is called"):
         compress.lower_rank(bert, 2)
-    with pytest.raises(
-        ValueError, match="was changed after it was factorized, as by int8; lower its rank before that"
-    ):
+    with pytest.raises(ValueError, match="was changed after it was factorized, as by int8; lower its rank before that"):
         compress.lower_rank(compress.int8(thin), 2)
 
 

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 import transformers
-from small_models import LISTS, TOKENS, answer, model_and_input, near
+from small_models import LISTS, TOKENS, answer, model_and_input, near, of_transformers
 from torch import nn
 
 from kdlab import compress, metrics, text
@@ -154,6 +154,23 @@ def test_layers_go_where_only_some_were_compressed_before(way):
 def test_a_layer_that_would_be_another_when_loaded_is_refused(kind, part):
     with pytest.raises(ValueError, match=f"layer 1 of .* would become layer 0, and they differ in .*{part}"):
         compress.layers(model_and_input(kind)[0], [1, 2])
+
+
+def test_a_layer_that_scales_by_its_number_keeps_its_scale_and_transformers_loading_is_warned_of(tmp_path):
+    model = of_transformers("GPT2", n_positions=32, scale_attn_by_inverse_layer_idx=True, **TOKENS).eval()
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.5)
+    x = torch.randint(3, 50, (2, 7), generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="layer 2 of 'transformer.h' scales its attention by its number"):
+        made = compress.layers(model, [0, 2])
+    loaded = compress.load(compress.save(made, tmp_path / "kept"))
+    assert torch.equal(answer(loaded, x), answer(made, x))
+    made.save_pretrained(tmp_path / "theirs")
+    theirs = type(model).from_pretrained(tmp_path / "theirs").eval()
+    assert not torch.allclose(answer(theirs, x), answer(made, x)), "what was warned of"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compress.layers(model, [0, 1])
 
 
 @pytest.mark.parametrize("kind", ["gpt2_lm", "gemma3"])

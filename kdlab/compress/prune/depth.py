@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -66,6 +67,18 @@ def _check_forms(name: str, stack: nn.ModuleList, keep: list[int]) -> None:
                 f"layer {k} of {name!r} would become layer {i}, and they differ in {odd[0]}: one loaded by the config "
                 f"would be another model. Keep layer {i} in its place: keep=[0, …]"
             )
+    if moved := [k for i, k in enumerate(keep) if _scales(stack[i]) != _scales(stack[k])]:
+        warnings.warn(
+            f"layer {moved[0]} of {name!r} scales its attention by its number, which it keeps here and in "
+            "compress.save; transformers' from_pretrained would scale by its new place",
+            stacklevel=3,
+        )
+
+
+def _scales(layer: nn.Module) -> dict[str, float]:
+    return {
+        name: part.scaling for name, part in layer.named_modules() if isinstance(getattr(part, "scaling", 0), float)
+    }
 
 
 def _form(layer: nn.Module) -> set[str]:
