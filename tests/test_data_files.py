@@ -349,6 +349,7 @@ PACKED = gzip.compress(CONTENT)  # a data set's own .gz
         (CONTENT, "gzip", PACKED),
         (CONTENT, "identity", CONTENT),
     ],
+    ids=range(8),  # not the bytes, which hold the time of their packing: each process of xdist has others
 )
 def test_what_a_server_packs_for_the_way_is_unpacked_and_what_was_packed_before_is_not(
     server, cache, monkeypatch, kept, coding, sent
@@ -367,6 +368,7 @@ def test_what_a_server_packs_for_the_way_is_unpacked_and_what_was_packed_before_
         ("gzip", CONTENT, "damaged on the way"),
         ("gzip", gzip.compress(PACKED[:-1] + b"?"), "damaged, or another version"),
     ],
+    ids=range(4),
 )
 def test_damaged_is_said_of_what_is_damaged(server, cache, monkeypatch, coding, sent, says):
     server.content, server.coding = {"/things/thing.gz": sent}, coding
