@@ -298,7 +298,7 @@ def test_the_readmes_table_lists_every_notebook_and_links_lead_somewhere():
 def test_the_readmes_python_runs(capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     bert, panel, distillation = re.findall(r"```python\n(.*?)```", text, re.S)
-    exec(bert.replace("n_test=1_000", "n_test=100"), {})
+    exec(bert.replace("n_test=1_000", "n_test=40"), {})
     head, whole, small = capsys.readouterr().out.splitlines()
     assert head.split()[0] == "parameters," and whole.startswith("BERT") and small.startswith("rank 96")
     made = {}
@@ -308,5 +308,5 @@ def test_the_readmes_python_runs(capsys):
     live.advance(200)
     assert live.runs["A"].knobs.turns == [{"step": 0, "smoothing": 0.2}]
     assert metrics.errors(metrics.logits(live.runs["A"].student, live.x), live.y) < 300  # a guess makes 500
-    exec(distillation.replace("epochs=3", "epochs=1"), {})
-    assert float(capsys.readouterr().out.split()[0]) > 94  # per cent
+    exec(distillation.replace("epochs=3", "steps=150"), {})
+    assert float(capsys.readouterr().out.split()[0]) > 85  # per cent

@@ -114,7 +114,8 @@ def prepare_qat(
         surgery.warn_if_little(model, chosen, "rounding")
     for layer in chosen.values():
         axis = int(isinstance(layer, surgery.Conv1D))
-        parametrize.register_parametrization(layer, "weight", Grid(layer.weight, bits, per, fit, axis))
+        grid = Grid(layer.weight, bits, per, fit, axis)
+        parametrize.register_parametrization(layer, "weight", grid, unsafe=True)  # its shape and dtype stay: no check
     return model
 
 
