@@ -26,6 +26,13 @@ TINY = {
     "import": {},
 }
 pytestmark = pytest.mark.xdist_group("processes")  # the tests that want them share them
+
+
+def test_a_group_of_tests_is_kept_on_one_worker(request):
+    """Else an app, a JupyterLab and a cluster are started for each worker; xdist tells it by the name of the test."""
+    assert request.node.nodeid.endswith("@processes") == bool(request.config.getoption("loadgroup", False))
+
+
 each_section = pytest.mark.parametrize("name", list(TINY))
 
 

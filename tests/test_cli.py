@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -39,11 +40,16 @@ def kdlab(*words: str, cwd=ROOT, **environ) -> subprocess.CompletedProcess:
         (("lab", "--notebook", "nope.ipynb"), "no notebook is called 'nope.ipynb'"),
     ],
 )
-def test_a_slip_is_answered_in_a_line(words, said):
-    answer = kdlab(*words)
-    assert answer.returncode != 0
-    assert said in answer.stderr
-    assert "Traceback" not in answer.stderr
+def test_a_slip_is_answered_in_a_line(words, said, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["kdlab", *words])
+    with pytest.raises(SystemExit, match=re.escape(said)) as ended:  # Python writes it to stderr, and exits with 1
+        cli.main()
+    assert str(ended.value).startswith("kdlab: ") and "Traceback" not in str(ended.value)
+
+
+def test_what_the_command_says_of_a_slip_comes_on_stderr():
+    answer = kdlab("run", "99")
+    assert answer.returncode == 1 and answer.stderr.startswith("kdlab: no notebook is called '99'")
 
 
 def test_data_that_cannot_be_had_says_where_to_put_it(tmp_path):

@@ -74,7 +74,7 @@ def test_a_second_seed_in_the_same_store_gets_what_an_empty_store_gives(path, tm
 
 
 def test_a_key_that_leaves_something_out_is_seen(tmp_path, offline, monkeypatch):
-    """Planted: a cached function that reads the seed where its key does not look."""
+    """Planted: a cached function that reads the seed where its key does not look, between two that are right."""
     source = """import os
 from kdlab import course
 run = course.Experiment("made_up")
@@ -82,18 +82,18 @@ os.environ["HIDDEN"] = str(seed)
 @run.cached
 def right(seed): return seed
 @run.cached
+def same(n): return [n, n]
+@run.cached
 def wrong(): return int(os.environ["HIDDEN"])
-right(seed)"""
-    seed = nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]})
-    problems = []
-    for name, more in (("right", ""), ("wrong", "; wrong()")):
-        made = notebook(source + more)
-        made.cells.insert(0, seed)
-        (tmp_path / name).mkdir()
-        nbformat.write(made, tmp_path / f"{name}.ipynb")
-        problems.append(entries_of_two_seeds(tmp_path / f"{name}.ipynb", {}, tmp_path / name, monkeypatch)[0])
-    assert not problems[0]
-    assert "wrong: another run kept 0, computed anew: 1" in problems[1]
+right(seed); same(2); print("so far"); wrong()"""
+    made = notebook(source)
+    made.cells.insert(0, nbformat.v4.new_code_cell("seed = 0", metadata={"tags": ["parameters"]}))
+    nbformat.write(made, tmp_path / "made_up.ipynb")
+    (tmp_path / "runs").mkdir()
+    problem, entries = entries_of_two_seeds(tmp_path / "made_up.ipynb", {}, tmp_path / "runs", monkeypatch)
+    assert "wrong: another run kept 0, computed anew: 1" in problem
+    assert len(entries) == 1 and len(entries[0]) == 3
+    assert "so far" in (tmp_path / "runs" / "out.ipynb").read_text()
 
 
 def notebook(*sources):

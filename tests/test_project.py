@@ -295,7 +295,8 @@ def test_the_readmes_table_lists_every_notebook_and_links_lead_somewhere():
             assert link.startswith("http") or (path.parent / link).exists(), f"{path.name} links to {link}"
 
 
-def test_the_readmes_python_runs(capsys):
+def test_the_readmes_python_runs(capsys, monkeypatch):
+    monkeypatch.setitem(metrics.measure.__kwdefaults__, "repeats", 2)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     bert, panel, distillation = re.findall(r"```python\n(.*?)```", text, re.S)
     exec(bert.replace("n_test=1_000", "n_test=40"), {})
