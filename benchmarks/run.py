@@ -16,6 +16,7 @@ from pathlib import Path
 
 import batched
 import equation5
+import in_page
 import loops
 import sliders
 import typer
@@ -45,6 +46,7 @@ SECTIONS = {
     "eq5": equation5.joined,
     "import": imports,
     "sliders": sliders.sliders,
+    "in_page": in_page.in_page,
 }
 
 

@@ -187,6 +187,16 @@ def data(names: Annotated[list[str] | None, typer.Argument(help="data sets to fe
                 print(f"{name:16} {file:28} {place}")
 
 
+@app.command()
+def page(path: Annotated[Path, typer.Argument(help="the file to write")] = Path("student.html")) -> None:
+    """Write a page on which a student learns in the browser: one file that needs neither Python nor a network."""
+    from kdlab.widgets import in_page
+
+    digits = in_page.mnist()
+    packed = in_page.pack(digits["train"], digits["test"], list("0123456789"))
+    print(f"{in_page.write_page(path, packed)}: open it in a browser, or hand it out")
+
+
 @store_app.command("where")
 def store_where() -> None:
     """Print the folder of the store."""

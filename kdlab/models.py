@@ -14,7 +14,7 @@ from kdlab import randomness
 class MaxNormLinear(nn.Linear):
     """A linear layer whose units keep an incoming weight vector no longer than `max_norm`.
 
-    The loop calls `constrain()` after every step. The paper regularised its teacher with dropout and such a
+    The loop calls `constrain()` after every step. The paper regularized its teacher with dropout and such a
     constraint (section 3, after Hinton et al. 2012, arXiv:1207.0580) without naming the length.
     """
 

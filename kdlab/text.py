@@ -170,7 +170,8 @@ def encoded(texts: list[str], cut: Any = None, longest: int = LONGEST) -> Tensor
     if cut.pad_token_id is None:
         raise ValueError(
             f"a {type(cut).__name__} has no padding, which a batch of texts needs; "
-            "tokenizer.pad_token = tokenizer.eos_token gives it one"
+            "tokenizer.pad_token = tokenizer.eos_token gives it one, and "
+            "model.config.pad_token_id = tokenizer.pad_token_id tells a model of transformers"
         )
     how = {"truncation": True, "max_length": longest, "padding": True, "padding_side": "right"}
     return cut(list(texts), **how, return_tensors="pt")["input_ids"]
@@ -258,9 +259,9 @@ def narrow_words(net: Bert, width: int) -> Tensor:
     vectors = net.model.get_input_embeddings().weight.detach()
     if not 1 <= width <= vectors.shape[1]:
         raise ValueError(f"width must be between 1 and the {vectors.shape[1]} numbers of the net's words, got {width}")
-    centred = (vectors - vectors.mean(dim=0)).double()
-    _, directions = torch.linalg.eigh(centred.T @ centred)  # the largest last
-    narrow = centred @ directions[:, -width:].flip(1)
+    centered = (vectors - vectors.mean(dim=0)).double()
+    _, directions = torch.linalg.eigh(centered.T @ centered)  # the largest last
+    narrow = centered @ directions[:, -width:].flip(1)
     return (narrow / narrow.std()).float()
 
 
@@ -274,7 +275,7 @@ def augment(
     seed: int = 0,
     marks: Marks = BERT,
 ) -> Tensor:
-    """Unlabelled texts made of x (n, length): (copies · n, length) token numbers, for a teacher to answer.
+    """Unlabeled texts made of x (n, length): (copies · n, length) token numbers, for a teacher to answer.
 
     Of the words a share `mask` becomes [MASK], which hides them, and a share `swap` another word, drawn as often as it
     stands in x. Then of a share `ngram` of the texts only one to five words in a row are left. marks: those of the

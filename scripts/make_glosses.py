@@ -22,7 +22,7 @@ def synsets() -> list[tuple[int, list[str], str]]:
     found = []
     for part in ("noun", "verb", "adj", "adv"):
         for line in (WORDNET / f"data.{part}").read_text().splitlines():
-            if not line.startswith("  "):  # the licence stands above the data
+            if not line.startswith("  "):  # the license stands above the data
                 fields, gloss = line.split(" | ", 1)
                 fields = fields.split()
                 words = [fields[4 + 2 * i] for i in range(int(fields[3], 16))]

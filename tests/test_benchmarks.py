@@ -24,6 +24,7 @@ TINY = {
     "speech": {"n": 2, "units": 8, "utterances": 4},
     "eq5": {"n": 20, "n_classes": 30, "n_specialists": 4, "own": 5, "alone": 20},
     "import": {},
+    "in_page": {"steps": 20, "images": 300, "presses": 4, "seconds": 0.3},
 }
 pytestmark = pytest.mark.xdist_group("processes")  # the tests that want them share them
 
@@ -63,7 +64,7 @@ def test_a_section_is_measured_alone_and_says_on_which_machine(name, record):
         value > 0
         for row in rows
         for key, value in row.items()
-        if key in ("kdlab", "torch", "tutorial", "one_by_one", "at_once", "ten_at_once", "as_written")
+        if key in ("kdlab", "torch", "tutorial", "one_by_one", "at_once", "ten_at_once", "as_written", "page", "played")
     )
 
 

@@ -102,13 +102,13 @@ def test_every_kind_of_panel_obeys_its_sliders_and_boxes_in_jupyterlab(page, lab
 
 
 def test_the_gallery_has_every_panel_there_is():
-    assert set(gallery.PANELS) == {name for name in widgets.__all__ if name.islower()} | {"Stack"}
+    assert set(gallery.PANELS) == {name for name in widgets.__all__ if name.islower()} - {"or_in_page"} | {"Stack"}
 
 
 def panels_of(path: Path) -> int:
     """How many panels the notebook's cells make."""
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-    made = r"^(?:\w+ = )?widgets\.(?!Curves)\w+\("
+    made = r"^(?:\w+ = )?widgets\.(?!Curves|InPage|or_in_page)\w+\("
     return sum(len(re.findall(made, "".join(cell["source"]), re.M)) for cell in cells)
 
 
@@ -205,3 +205,46 @@ def test_kdlab_lab_serves_the_first_notebook(tmp_path):
         process.wait(20)
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(address, timeout=5)  # and leaves no server behind
+
+
+IN_A_NOTEBOOK = """from kdlab import course, data, live, metrics, models, teachers, train, widgets
+from kdlab.widgets import in_page
+digits = in_page.mnist(n=400, n_test=200)
+knobs = live.Knobs(T=6.0, alpha=0.8, lr=0.01)
+run = live.Run(lambda: models.mlp((10,)), digits["train"], lambda k: train.distilling(T=k.T, alpha=k.alpha), knobs)
+x, y, t = digits["test"]
+widgets.or_in_page(widgets.Live(run, (x, y), list("0123456789"), teacher=t), units=20)"""
+SHOWN_BY_ITSELF = "panel = widgets.InPage(digits, images=400, units=20)\npanel"
+
+
+@in_the_lab
+def test_in_a_notebook_and_on_its_exported_page(tmp_path, tmp_path_factory):
+    """With a kernel: the live panel, and InPage by itself, whose log comes to Python. Without: InPage in its place."""
+    cells = [nbformat.v4.new_code_cell(source) for source in (IN_A_NOTEBOOK, SHOWN_BY_ITSELF)]
+    path = tmp_path / "small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=SPEC), path)
+    folder = tmp_path_factory.mktemp("lab")
+    with jupyter.running(folder, path, {}) as (page, ask):
+        assert page.locator(".kd-panel").is_visible()
+        page.locator(".jp-CodeCell").last.scroll_into_view_if_needed()  # it begins when it is first seen
+        page.wait_for_selector("[data-ready]")
+        assert page.locator(".kd-page").count() == 1, "the one beside the live panel is for pages without a kernel"
+        panel = page.locator(".kd-page")
+        for _ in range(3):
+            panel.locator("[data-act=step]").click()
+        page.wait_for_function("JSON.parse(document.querySelector('.kd-page').dataset.shown).groups[1].number === 3")
+        panel.locator("[data-act=save]").click()
+        jupyter.until(lambda: ask("print(panel.log is not None)") == "True")
+        replayed = "run = in_page.run(panel.log, digits['train']); print(live.replay(panel.log, run).number)"
+        assert ask(replayed) == "3"
+    assert not course.execute(path, tmp_path / "done.ipynb", {})
+    with jupyter.browser() as page:
+        page.goto(course.to_html(tmp_path / "done.ipynb", tmp_path / "html").as_uri())
+        first = page.locator(".kd-page").first
+        first.wait_for()
+        assert not page.locator(".kd-panel").is_visible()
+        page.wait_for_selector("[data-ready]")
+        first.locator("[data-act=step]").click()
+        page.wait_for_function("JSON.parse(document.querySelector('.kd-page').dataset.shown).groups[1].number === 1")
+        assert first.locator("[name=T]").evaluate("slider => slider.getAttribute('aria-valuetext')") == "6"
+        assert page.refused == [], "the page asked for something from outside"

@@ -18,7 +18,7 @@ def bert(**settings):
     return text.untrained(3, layers=2, width=16, heads=2, vocab_size=50, max_position_embeddings=20, **settings)
 
 
-def quantised(model: nn.Module) -> nn.Module:
+def quantized(model: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
@@ -78,7 +78,7 @@ def test_multiply_adds_of_other_nets_by_hand():
 
 def test_a_net_in_bytes_has_as_many_parameters_and_operations_and_fewer_bytes():
     model, x = text.untrained(3, layers=2, width=128, heads=2, vocab_size=50), torch.ones(2, 6, dtype=torch.long)
-    small = quantised(model)
+    small = quantized(model)
     assert metrics.parameters(small) == metrics.parameters(model)
     assert metrics.multiply_adds(small, x) == metrics.multiply_adds(model, x)
     assert metrics.disk_bytes(small) < 0.5 * metrics.disk_bytes(model)

@@ -544,7 +544,7 @@ def test_debians_fashion_mnist_is_a_mirror(monkeypatch):
     dataset = data.load("fashion-mnist")
     assert dataset.y_train.bincount().tolist() == [6000] * 10
     assert dataset.y_test.bincount().tolist() == [1000] * 10
-    assert round(dataset.x_train.mean().item(), 3) == 0.286  # as quoted for normalising Fashion-MNIST
+    assert round(dataset.x_train.mean().item(), 3) == 0.286  # as quoted for normalizing Fashion-MNIST
 
 
 # Names

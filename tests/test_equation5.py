@@ -24,7 +24,7 @@ def case(request):
 
 
 def one_by_one(generalist, answers, clusters, awake) -> torch.Tensor:
-    """The separate solution: eq. 5 as it is written, image by image, minimised by scipy's L-BFGS over z."""
+    """The separate solution: eq. 5 as it is written, image by image, minimized by scipy's L-BFGS over z."""
     rows = []
     for i in range(len(generalist)):
         p_g = torch.softmax(generalist[i], 0).numpy()
@@ -87,7 +87,7 @@ def test_a_dustbin_alone_only_scales():
     generalist = torch.tensor([[0.5, 0.2, 0.2, 0.1]], dtype=torch.float64).log()
     sure = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64).log()  # -inf: probabilities of 0
     q = equation5.solve(generalist, [sure], [[0, 1]], torch.tensor([[True]]), tolerance=1e-12, most=5000).exp()
-    # minimise Σ p log(p/q) - log(q2 + q3): q0, q1 = p/2; the rest holds 1 - (0.5 + 0.2) / 2, two to one
+    # minimize Σ p log(p/q) - log(q2 + q3): q0, q1 = p/2; the rest holds 1 - (0.5 + 0.2) / 2, two to one
     torch.testing.assert_close(q, torch.tensor([[0.25, 0.1, 0.65 * 2 / 3, 0.65 / 3]], dtype=torch.float64))
     assert equation5.objective(q.log(), generalist, [sure], [[0, 1]], torch.tensor([[True]])).isfinite()
 

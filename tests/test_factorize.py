@@ -1,4 +1,4 @@
-"""Factorising against numpy's SVD, brute force, regression and limits; on small nets of the reader's own kinds."""
+"""Factorizing against numpy's SVD, brute force, regression and limits; on small nets of the reader's own kinds."""
 
 import copy
 import warnings
@@ -169,7 +169,7 @@ def test_below_break_even_parameters_and_multiply_adds_fall_in_the_same_proporti
         assert metrics.parameters(compress.factorize(net, 1.0)) == metrics.parameters(net)
 
 
-def test_a_factorised_embedding_is_smaller_and_multiplies_more(bert, tokens):
+def test_a_factorized_embedding_is_smaller_and_multiplies_more(bert, tokens):
     made = compress.factorize(bert, 4, WORDS)
     assert metrics.parameters(bert) - metrics.parameters(made) == 60 * 16 - (60 + 16) * 4
     assert metrics.multiply_adds(made, tokens[:1]) - metrics.multiply_adds(bert, tokens[:1]) == 9 * 4 * 16
@@ -279,7 +279,7 @@ def test_it_can_be_saved_and_loaded_into_one_made_of_untrained_weights(bert, tok
     torch.testing.assert_close(metrics.logits(other, tokens), metrics.logits(made, tokens))
 
 
-def test_very_few_inputs_are_enough_for_a_weighted_factorisation():
+def test_very_few_inputs_are_enough_for_a_weighted_factorization():
     """Fewer inputs than numbers of one: their moments are of low rank, and rounding must not make them negative."""
     torch.manual_seed(0)
     net, x = nn.Sequential(nn.Linear(400, 300)), torch.randn(20, 400) + 300 * torch.randn(400)

@@ -32,11 +32,11 @@ def noisy():
     return net(dropout=(0.2, 0.5))
 
 
-def distil(k):
+def distill(k):
     return train.distilling(T=k.T, alpha=k.alpha)
 
 
-def start(build=net, data=None, objective=distil, turned=(), **settings):
+def start(build=net, data=None, objective=distill, turned=(), **settings):
     """A run of 20 steps, five an epoch."""
     values = {"T": 4.0, "alpha": 0.5, "lr": 0.01} | dict(turned)
     return Run(build, data or cases(), objective, Knobs(**values), **{"epochs": 4, "batch_size": 12} | settings)
@@ -74,7 +74,7 @@ def hand_turned(**kwargs):
 
 def test_a_turn_is_used_by_the_very_next_step_and_logged_with_it():
     seen = []
-    run = start(objective=lambda k: lambda *batch: seen.append((k.T, k.alpha)) or distil(k)(*batch))
+    run = start(objective=lambda k: lambda *batch: seen.append((k.T, k.alpha)) or distill(k)(*batch))
     steps(run, 2)
     run.knobs.turn(T=8.0)
     assert run.knobs.T == 4.0 and run.knobs.wanted()["T"] == 8.0, "what a step used stays until the next one begins"
@@ -126,7 +126,7 @@ def test_a_step_that_failed_is_tried_again_and_logged_once_with_what_it_used():
             if fails and run.number == fails[0]:
                 fails.pop()
                 raise ZeroDivisionError
-            return distil(k)(*batch)
+            return distill(k)(*batch)
 
         return terms
 
@@ -247,7 +247,7 @@ def test_the_ends_of_a_range_belong_to_it():
         (lambda: Knobs(T=0.0), ValueError, "goes from 0.1 to 100"),
         (lambda: Knobs(margin=Knob(3.0, 0.0, 2.0)), ValueError, "goes from 0 to 2, got 3"),
         (lambda: Knobs(lr="fast"), TypeError, "takes a number"),
-        (lambda: Run(net, cases(), distil, Knobs(T=4.0, alpha=0.5)), ValueError, "needs the knob lr"),
+        (lambda: Run(net, cases(), distill, Knobs(T=4.0, alpha=0.5)), ValueError, "needs the knob lr"),
         (lambda: start().fork(T=0), ValueError, "goes from 0.1"),
     ],
 )
@@ -423,7 +423,7 @@ def test_a_replay_is_the_same_though_a_cell_drew_random_numbers_in_the_middle_of
             cell = threading.Thread(target=torch.rand, args=(7,))
             cell.start()
             cell.join()
-            return distil(k)(*batch)
+            return distill(k)(*batch)
 
         return terms
 

@@ -37,8 +37,8 @@ def blobs(n=96, seed=0, shape=(6,)):
     """Three clusters that overlap, so that every student errs; `t` knows more than the labels say."""
     rng = torch.Generator().manual_seed(seed)
     y = torch.randint(0, 3, (n,), generator=rng)
-    centres = torch.randn(3, *shape, generator=torch.Generator().manual_seed(99))
-    x = centres[y] + 1.5 * torch.randn(n, *shape, generator=rng)
+    centers = torch.randn(3, *shape, generator=torch.Generator().manual_seed(99))
+    x = centers[y] + 1.5 * torch.randn(n, *shape, generator=rng)
     return x, y, 4.0 * torch.eye(3)[y] + torch.randn(n, 3, generator=rng)
 
 

@@ -15,7 +15,7 @@ def pair(n=8, classes=10, seed=0, scale=5.0, dtype=torch.float64):
     return scale * torch.randn(2, n, classes, dtype=dtype, generator=rng)
 
 
-def centred(logits):
+def centered(logits):
     return logits - logits.mean(dim=1, keepdim=True)
 
 
@@ -64,7 +64,7 @@ def test_eqs_3_and_4_in_the_hot_limit_the_gradient_is_that_of_half_the_squared_d
     for T in (10.0, 100.0, 1000.0):
         z = s.clone().requires_grad_(True)
         losses.soft_targets(z, t, T).backward()
-        expected = (centred(s) - centred(t)) / s.shape[1] / len(s)
+        expected = (centered(s) - centered(t)) / s.shape[1] / len(s)
         gaps.append((z.grad - expected).abs().max().item() / expected.abs().max().item())
     assert gaps[2] < 0.01
     assert gaps[0] / gaps[1] > 5, "the gap shrinks as 1/T, the order eq. 3 leaves out"
@@ -73,7 +73,7 @@ def test_eqs_3_and_4_in_the_hot_limit_the_gradient_is_that_of_half_the_squared_d
 
 def test_hot_limit_is_half_the_mean_squared_distance_of_centred_logits():
     s, t = pair(scale=1.0)
-    gap = centred(s) - centred(t)
+    gap = centered(s) - centered(t)
     torch.testing.assert_close(losses.soft_targets(s, t, T=1e4), gap.square().mean(1).mean() / 2, rtol=1e-3, atol=0)
     torch.testing.assert_close(losses.logit_matching(s, t), gap.square().mean(1).mean() / 2)
 
@@ -82,7 +82,7 @@ def test_logit_matching_has_the_gradient_of_eq_4_and_ignores_a_shift_of_either_n
     s, t = pair()
     s.requires_grad_(True)
     losses.logit_matching(s, t).backward()
-    torch.testing.assert_close(s.grad, (centred(s) - centred(t)).detach() / s.numel())
+    torch.testing.assert_close(s.grad, (centered(s) - centered(t)).detach() / s.numel())
     torch.testing.assert_close(losses.logit_matching(s + 7, t - 3), losses.logit_matching(s, t))
 
 

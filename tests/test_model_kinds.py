@@ -336,7 +336,7 @@ def test_a_classifier_for_another_task_is_saved_and_loaded_alike(kind, tmp_path)
     assert same == {f"{last}.weight", f"{last}.bias"}
 
 
-def test_a_classifier_of_a_factorised_model_and_of_none():
+def test_a_classifier_of_a_factorized_model_and_of_none():
     model, x = model_and_input("roberta")
     cut = compress.factorize(text.Bert(model), 2)
     assert metrics.logits(text.classifier(cut, 7), x).shape == (2, 7)

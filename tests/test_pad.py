@@ -82,7 +82,7 @@ def test_thin_and_tiny_drawings_stay_inside_the_frame():
         (torch.zeros(1, 28, 28), r"\(height, width\), got \(1, 28, 28\)"),
         (torch.full((28, 28), torch.nan), "0 .paper. to 1, got nan"),
         (torch.full((28, 28), 2.0), "got 2 to 2"),
-        (torch.full((28, 28), -0.4), "normalised"),
+        (torch.full((28, 28), -0.4), "normalized"),
     ],
 )
 def test_what_is_no_drawing_is_refused(ink, said):
@@ -169,7 +169,7 @@ def test_T_moves_the_bars_in_the_browser(nets):
         (lambda: widgets.pad({"a": models.mlp((5,)), "b": models.mlp((5,), n_classes=9)}, NAMES), "one shape"),
         (lambda: widgets.Pad().put(torch.rand(2, 28, 28)), "got 2 of 28 × 28"),
         (lambda: widgets.Pad().put(torch.rand(1, 28, 20)), "got 1 of 28 × 20"),
-        (lambda: widgets.Pad().put(torch.rand(28, 28) - 0.5), "normalised"),
+        (lambda: widgets.Pad().put(torch.rand(28, 28) - 0.5), "normalized"),
         (lambda: setattr(widgets.Pad(), "ink", b"123"), "got 3 bytes"),
         (lambda: widgets.Bars(recipe="nets", inputs={"labels": torch.zeros(10)}), "two dimensions"),
         (lambda: widgets.Bars(recipe="nets", inputs={"a": torch.zeros(2, 3), "b": torch.zeros(1, 3)}), "one shape"),

@@ -310,4 +310,4 @@ def test_the_readmes_python_runs(capsys, monkeypatch):
     assert live.runs["A"].knobs.turns == [{"step": 0, "smoothing": 0.2}]
     assert metrics.errors(metrics.logits(live.runs["A"].student, live.x), live.y) < 300  # a guess makes 500
     exec(distillation.replace("epochs=3", "steps=150"), {})
-    assert float(capsys.readouterr().out.split()[0]) > 85  # per cent
+    assert float(capsys.readouterr().out.split()[0]) > 85  # percent

@@ -71,7 +71,7 @@ def test_a_layer_has_one_value_fewer_than_its_bits_tell_apart_on_each_of_its_gri
     assert all(row.unique().numel() <= 2**bits - 1 for row in net[0].weight)
 
 
-def test_the_grids_are_those_of_torchs_own_quantised_tensors():
+def test_the_grids_are_those_of_torchs_own_quantized_tensors():
     weight = random(8, 50)
     step = quantize.steps(weight, 8)
     torchs = torch.quantize_per_channel(weight, step.double(), torch.zeros(8, dtype=torch.long), 0, torch.qint8)
@@ -158,12 +158,12 @@ def test_learning_on_the_grid_beats_rounding_what_was_learned_without_it():
 
 def test_embeddings_and_convolutions_are_rounded_too_and_a_channel_of_zeros_stays_zero():
     net = nn.Sequential(nn.Embedding(9, 6, padding_idx=0), nn.Conv1d(4, 3, 2), nn.Linear(5, 2))
-    quantised = compress.fake_quantize(net, 3)
+    quantized = compress.fake_quantize(net, 3)
     for i in range(3):
-        assert not torch.equal(quantised[i].weight, net[i].weight)
+        assert not torch.equal(quantized[i].weight, net[i].weight)
         by_hand = quantize.rounded(net[i].weight, quantize.steps(net[i].weight, 3), 3)
-        torch.testing.assert_close(quantised[i].weight, by_hand)
-    assert not quantised[0].weight[0].any()
+        torch.testing.assert_close(quantized[i].weight, by_hand)
+    assert not quantized[0].weight[0].any()
     assert torch.equal(compress.fake_quantize(net, 3, but="0")[0].weight, net[0].weight)
 
 

@@ -47,7 +47,7 @@ def test_as_many_groups_as_layers_change_nothing():
     assert torch.equal(metrics.logits(compress.share_layers(net, 4), x), metrics.logits(net, x))
 
 
-def test_neighbours_share_and_uneven_groups_give_the_first_ones_more():
+def test_neighbors_share_and_uneven_groups_give_the_first_ones_more():
     layers = compress.share_layers(bert(5), 2).model.bert.encoder.layer
     assert [layers[i] is layers[0] for i in range(5)] == [True, True, True, False, False]
     assert layers[3] is layers[4]

@@ -104,7 +104,7 @@ def test_half_of_the_sample_is_its_own():
 
 
 def test_labels_as_a_specialist_has_them():
-    assert specialists.relabelled(torch.tensor([0, 5, 2, 4]), [5, 0], 6).tolist() == [1, 0, 2, 2]
+    assert specialists.relabeled(torch.tensor([0, 5, 2, 4]), [5, 0], 6).tolist() == [1, 0, 2, 2]
 
 
 @pytest.mark.parametrize("own", [[0], [0, 1], [0, 1, 2]])
@@ -140,9 +140,9 @@ def test_who_wakes():
 def taught():
     """A small generalist on ten planted classes, and its data."""
     rng = torch.Generator().manual_seed(0)
-    centres = torch.rand(8, 1, 28, 28, generator=rng)
+    centers = torch.rand(8, 1, 28, 28, generator=rng)
     y = torch.arange(8).repeat(40)
-    return models.mlp((16,), n_classes=8, seed=1), centres[y] + 0.3 * torch.randn(320, 1, 28, 28, generator=rng), y
+    return models.mlp((16,), n_classes=8, seed=1), centers[y] + 0.3 * torch.randn(320, 1, 28, 28, generator=rng), y
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -156,7 +156,7 @@ def test_a_specialist_learns_its_classes_and_the_same_again_for_the_same_seed(ta
     assert all(torch.equal(a, b) for a, b in zip(*(net.state_dict().values() for net in ended), strict=True))
     inside = torch.isin(y, torch.tensor(own))
     s = ended[0](x[inside])[:, own] if soft else ended[0](x[inside])[:, :3]
-    assert (s.argmax(1) == specialists.relabelled(y[inside], own, 8)).float().mean() > 0.9
+    assert (s.argmax(1) == specialists.relabeled(y[inside], own, 8)).float().mean() > 0.9
 
 
 def test_a_soft_specialist_keeps_the_generalists_opinion_of_the_rest(taught):

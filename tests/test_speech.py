@@ -123,14 +123,14 @@ def test_the_same_settings_make_the_same_corpus_in_another_process(small):
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
     assert said == [data.digest(small), str(small.test[-1].sound[::50].sum())]
-    other = speech.synthesised(torch.device("cpu"), 30, 10, seed=1)
+    other = speech.synthesized(torch.device("cpu"), 30, 10, seed=1)
     assert data.digest(other) != data.digest(small)
 
 
 def test_states_are_where_the_sound_is():
     """Independent of how the labels were made: a Gaussian a state, fitted to them, tells the words of new speakers, and
     no longer does once the labels are moved by a third of a second."""
-    quiet = speech.synthesised(torch.device("cpu"), 60, 10, noise=40.0)
+    quiet = speech.synthesized(torch.device("cpu"), 60, 10, noise=40.0)
     middle, words = quiet.x_train[:, 20], torch.tensor([w for w, n in enumerate(speech.LENGTHS) for _ in range(n)])
 
     def told(by):
@@ -143,7 +143,7 @@ def test_states_are_where_the_sound_is():
 
 
 def test_more_noise_is_noisier():
-    quiet, loud = (speech.synthesised(torch.device("cpu"), 2, 2, noise) for noise in (40.0, -10.0))
+    quiet, loud = (speech.synthesized(torch.device("cpu"), 2, 2, noise) for noise in (40.0, -10.0))
     rough = [(d.x_train[1:, 20] - d.x_train[:-1, 20]).std() / d.x_train[:, 20].std() for d in (quiet, loud)]
     assert rough[1] > 1.3 * rough[0]
 

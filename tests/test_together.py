@@ -49,7 +49,7 @@ def test_the_order_makes_another_net():
         for order in (("factors", "zeros"), ("zeros", "factors"))
     }
     assert zeros["factors", "zeros"] == pytest.approx(0.5, abs=1e-3)
-    assert zeros["zeros", "factors"] < 0.45, "factorising the emptied matrices should fill them again"
+    assert zeros["zeros", "factors"] < 0.45, "factorizing the emptied matrices should fill them again"
 
 
 def test_it_learns_once_after_the_cuts_and_before_the_bytes_and_its_zeros_stay():

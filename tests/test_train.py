@@ -19,8 +19,8 @@ def blobs(n=300, seed=0):
     """Three noisy clusters as 1 × 6 × 6 'images'."""
     rng = torch.Generator().manual_seed(seed)
     y = torch.randint(0, 3, (n,), generator=rng)
-    centres = 2 * torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(99))
-    return centres[y] + torch.randn(n, 1, 6, 6, generator=rng), y
+    centers = 2 * torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(99))
+    return centers[y] + torch.randn(n, 1, 6, 6, generator=rng), y
 
 
 def net(seed=0, **kwargs):

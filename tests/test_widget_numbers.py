@@ -134,7 +134,7 @@ def test_ensemble(page, logits, T):
     drawn = recipe(page, "ensemble", {"members": logits}, T=T)
     p = (logits / T).softmax(1)
     arithmetic = p.mean(0)
-    log_geometric = (logits / T).log_softmax(1).mean(0).log_softmax(0)  # the mean of log p, normalised
+    log_geometric = (logits / T).log_softmax(1).mean(0).log_softmax(0)  # the mean of log p, normalized
     close(series(drawn), torch.stack([arithmetic, log_geometric.exp()]), scale=1e3)
     kl = (torch.special.xlogy(arithmetic, arithmetic) - arithmetic * log_geometric).sum()
     close(numbers(drawn), [50 * (arithmetic - log_geometric.exp()).abs().sum(), kl], scale=1e5)

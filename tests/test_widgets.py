@@ -137,7 +137,7 @@ def test_parts_of_an_utterance_that_do_not_fit_are_named(part, wrong, said):
         (lambda: widgets.runs([1, 10], {"test": LOGITS}, ["a", "b"]), r"2 runs of 2 points are wanted, .*\(2, 3\)"),
         (lambda: widgets.grids([1, 2], {"a": LOGITS}, [8, 2], {}), r"2 numbers of bits in 2 bins .*\(2, 3\)"),
         (lambda: widgets.grids([1, 2, 3], {"a": LOGITS}, [8, 2], {"b": [1]}), "a score for each of 2 .*'b': 1"),
-        (lambda: widgets.Digit(IMAGES * 3 - 1), "normalised"),
+        (lambda: widgets.Digit(IMAGES * 3 - 1), "normalized"),
         (lambda: widgets.Digit(IMAGES, captions=["one"]), "2 captions, got 1"),
         (lambda: widgets.Matrix(), "needs values"),
         (lambda: widgets.Matrix([1, 2]), r"\(rows, columns\)"),

@@ -1,4 +1,4 @@
-"""Factorising: a matrix becomes the product of two thin ones.
+"""Factorizing: a matrix becomes the product of two thin ones.
 
 Every method here keeps the `rank` directions of a layer's output that matter most, and throws the others away: the new
 layer is U Uᵀ W, stored as Uᵀ W and U. Methods differ by whom it shall matter to: to the weights alone, or to the
@@ -18,7 +18,7 @@ from kdlab import machine, models
 
 from . import surgery
 
-FAINT = 1e-6  # the share of a plain factorisation in a weighted one: it decides where no input has told anything
+FAINT = 1e-6  # the share of a plain factorization in a weighted one: it decides where no input has told anything
 Layer = nn.Linear | nn.Embedding | Any  # or transformers' Conv1D
 Rank = int | float | dict[str, int | float]
 
@@ -34,7 +34,7 @@ class Product(nn.Sequential):
     def weight(self) -> Tensor:
         first, second = self
         if not isinstance(second.weight, Tensor):
-            return second.weight  # in bytes: a method, as of torch's quantised layers
+            return second.weight  # in bytes: a method, as of torch's quantized layers
         return first.weight @ second.weight.T if isinstance(first, nn.Embedding) else second.weight @ first.weight
 
     @property
@@ -143,7 +143,7 @@ def product(layer: Layer, rank: int, moment: Tensor | None = None) -> Product:
 def spectrum(layer: Layer, moment: Tensor | None = None) -> Tensor:
     """(min(n_in, n_out),) singular values of the layer's matrix, the largest first: how much each direction carries.
 
-    The squares of those after the first `rank` sum to the squared error of the best factorisation.
+    The squares of those after the first `rank` sum to the squared error of the best factorization.
     moment: of the layer, from `input_moments`; then of W C^½, so that the squares are those of the outputs' mean.
     """
     return directions(layer, moment)[1]

@@ -17,7 +17,7 @@ def share_layers(model: nn.Module, groups: int = 1, name: str | None = None, *, 
     """A copy whose layers, run after run, are one layer used several times: kept once, counted once, and a gradient is
     the sum of what every use asks for. It computes as much as before, and is wrong until it is trained again.
 
-    groups: into how many runs of neighbours the layers fall; 1, all are one; as many as layers, nothing changes.
+    groups: into how many runs of neighbors the layers fall; 1, all are one; as many as layers, nothing changes.
     name: of the ModuleList or Sequential that holds the layers; not needed where one alone holds layers that are alike.
     start: a group begins with the weights of its "first" layer, or with the "mean" of its layers', which is worse where
     they learned apart: the units of two layers have nothing to do with each other, so their mean is no layer.

@@ -81,7 +81,7 @@ class Estimate(NamedTuple):
 
 
 def loss(right: Right, names: Iterable[str]) -> Estimate:
-    """Points (per cent of the texts) that a stack of these ways loses. right: as for `excess`."""
+    """Points (percent of the texts) that a stack of these ways loses. right: as for `excess`."""
     return _mean(100 * (_of(right, ()) - _of(right, names)))
 
 

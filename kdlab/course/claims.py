@@ -21,7 +21,7 @@ class Claim(NamedTuple):
     section: of the paper, or the way of compressing BERT. kind: measured; arithmetic (true by construction: of sizes
     that we chose); another's data (shown beside ours, never judged). source: its number as it prints it, "" for none;
     source_note: how it follows from printed numbers, or what it is relative to; value: the same as a number.
-    scale, test_size: one value is a count of, or a per cent of, so many test cases, and has their standard error.
+    scale, test_size: one value is a count of, or a percent of, so many test cases, and has their standard error.
     """
 
     id: str

@@ -23,12 +23,12 @@ SECTIONS = {
 POST = {
     "prune": "Pruning",
     "factorize": "Factorizing",
-    "distil": "Distilling",
+    "distill": "Distilling",
     "share": "Sharing weights",
     "quantize": "Quantizing",
     "together": "Together",
 }
-COLOURS = {
+COLORS = {
     "confirmed": "#00795a",
     "partly": "#8a6100",
     "not": "#b03a00",
@@ -100,7 +100,7 @@ def legend(rows: list[dict[str, Any]]) -> str:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows that were run, as Markdown."""
     lines = [
-        f"| {row['section']} | {row['says']} ({row['unit']}) | {source(row)} | {ours(row)} | {judgement(row)} |"
+        f"| {row['section']} | {row['says']} ({row['unit']}) | {source(row)} | {ours(row)} | {judgment(row)} |"
         for row in rows
         if row["n"]
     ]
@@ -128,8 +128,8 @@ def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:
                 f"§{row['section']}  {row['says']}",
                 row["source"] or "–",
                 _rounded(row)[0],
-                judgement(row),
-                COLOURS[row["verdict"]],
+                judgment(row),
+                COLORS[row["verdict"]],
             )
             + strip
         )
@@ -141,12 +141,12 @@ def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:
     )
 
 
-def _cells(y: int, says: str, printed: str, ours: str, verdict: str, colour: str) -> str:
+def _cells(y: int, says: str, printed: str, ours: str, verdict: str, color: str) -> str:
     return (
         f"<text x='10' y='{y}' fill='#1a1a1a'>{html.escape(says)}</text>"
         f"<text x='650' y='{y}' fill='#1a1a1a' text-anchor='end'>{printed}</text>"
         f"<text x='728' y='{y}' fill='#1a1a1a' text-anchor='end' font-weight='bold'>{ours}</text>"
-        f"<text x='1060' y='{y}' fill='{colour}' font-weight='bold'>{verdict}</text>"
+        f"<text x='1060' y='{y}' fill='{color}' font-weight='bold'>{verdict}</text>"
     )
 
 
@@ -170,7 +170,7 @@ def _rounded(row: dict[str, Any]) -> tuple[str, str]:
     return round_to_spread(row["ours"], spread)
 
 
-def judgement(row: dict[str, Any]) -> str:
+def judgment(row: dict[str, Any]) -> str:
     """The verdict; whether it is one of arithmetic; a dagger where the record is stale."""
     judged = row["verdict"] not in ("not judged", "not yet run")
     by = " by arithmetic" if row["kind"] == "arithmetic" and judged else ""
@@ -195,7 +195,7 @@ def _row(row: dict[str, Any], notebooks: Path | None) -> str:
         f"{html.escape(claim.source_note)}</span></td><td class='number'>{ours(row)}</td>"
         f"<td>{_picture(claim, record.get('values', []))}"
         f"<div class='how'>{' · '.join(filter(None, facts))}</div></td>"
-        f"<td class='verdict' style='color: {COLOURS[row['verdict']]}'>{judgement(row)}</td></tr>"
+        f"<td class='verdict' style='color: {COLORS[row['verdict']]}'>{judgment(row)}</td></tr>"
     )
 
 
@@ -231,8 +231,8 @@ def _picture(claim: claims.Claim, values: list[float], width: int = 300, height:
 
     bands = [(claim.partly, "#e3efe9"), (claim.confirmed, "#a9d6c4")]
     drawn = [
-        f"<rect x='{at(band[0]):.1f}' width='{at(band[1]) - at(band[0]):.1f}' height='{height}' fill='{colour}'/>"
-        for band, colour in bands
+        f"<rect x='{at(band[0]):.1f}' width='{at(band[1]) - at(band[0]):.1f}' height='{height}' fill='{color}'/>"
+        for band, color in bands
         if band
     ]
     if claim.value is not None:

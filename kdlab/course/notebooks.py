@@ -178,7 +178,7 @@ def to_html(notebook: Path, folder: Path) -> Path:
         shutil.copy(Path(__file__).parent.parent / "widgets" / "page" / script, folder)
     shutil.copy(_anywidget_script(), folder / "anywidget.js")
     target = folder / f"{notebook.stem}.html"
-    target.write_text(page, encoding="utf-8")
+    target.write_text(page.replace("<body", '<body data-kd-exported="true"', 1), encoding="utf-8")
     return target
 
 

@@ -75,13 +75,13 @@ COURSE = [
     ("05", "Missing digits", "05_missing_digits", "Can a student know a 3 that it has never seen? (§3)"),
     ("06", "Speech", "06_speech", "Can one net hear as well as ten that vote? (§4)"),
     ("07", "Specialists", "07_specialists", "Experts for what looks alike: their gain, and one net of them? (§5–§8)"),
-    ("08", "Regularisers", "08_regularisers", "Is 3 % of the data enough, with soft targets? (§6)"),
+    ("08", "Regularizers", "08_regularizers", "Is 3 % of the data enough, with soft targets? (§6)"),
     ("09", "The ruler", "09_the_ruler", "A BERT half the size and twice as fast: half of what, and when?"),
     ("10", "Prune", "10_prune", "What can go from a BERT, and is it then smaller and faster, or only emptier?"),
-    ("11", "Factorise", "11_factorise", "Two thin matrices for one: does that save room, or time, or both?"),
-    ("12", "Distil", "12_distil", "What can a smaller net learn of BERT: from its answers, or from its insides?"),
+    ("11", "Factorize", "11_factorize", "Two thin matrices for one: does that save room, or time, or both?"),
+    ("12", "Distill", "12_distill", "What can a smaller net learn of BERT: from its answers, or from its insides?"),
     ("13", "Share", "13_share", "Can one layer do the work of six?"),
-    ("14", "Quantise", "14_quantise", "How many bits does a weight need; when are fewer smaller, and faster?"),
+    ("14", "Quantize", "14_quantize", "How many bits does a weight need; when are fewer smaller, and faster?"),
     (
         "15",
         "Pre-train or downstream",
@@ -116,7 +116,7 @@ def _speed(results: Path) -> str:
 def _in_words(record: dict) -> str:
     """What was measured beside the table, in sentences; after those of one machine, which it was."""
     facts = {"training": f"Each number is the median of {record['rounds']} rounds."}
-    facts |= {name: said(record[name]) for name, said in _SENTENCES.items() if name in record}
+    facts |= {name: said(record[name]) for name, said in _SENTENCES.items() if record.get(name)}
     by_machine = itertools.groupby(facts, key=lambda name: records.describe_machine(record["machines"][name]))
     return " ".join(f"{' '.join(facts[name] for name in names)} ({machine}.)" for machine, names in by_machine)
 
@@ -148,7 +148,17 @@ def _import(row: dict) -> str:
     return f"`import kdlab` takes {row['kdlab']} s, `import torch` alone {row['torch']} s."
 
 
-_SENTENCES = {"import": _import, "many": _many, "speech": _speech, "eq5": _eq5}
+def _in_page(row: dict) -> str:
+    return (
+        f"In the page (Chromium, {row['bytes'] / 1e6:.1f} MB, ready after {row['ready_s']} s) a student of "
+        f"2 × {row['units']} learns from {row['page']:,} images a second, where kdlab's loop takes "
+        f"{row['kdlab']:,} and the tutorial loop {row['tutorial']:,}, each on one thread; one of 1 × 30 from {row['page_1_x_30']:,}; two "
+        f"of these, drawn and tested while they learn, from {row['played']:,} together. A turned slider reaches a step "
+        f"after {row['turn_median_ms']} ms (95th percentile {row['turn_p95_ms']} ms)."
+    )
+
+
+_SENTENCES = {"import": _import, "many": _many, "speech": _speech, "eq5": _eq5, "in_page": _in_page}
 
 
 def _sliders(results: Path) -> str:
@@ -212,7 +222,7 @@ def _ruler(results: Path) -> str:
     head, *lines = Table(found).cells()
     table = "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
     return (
-        f"{table}\n\nIn brackets: per cent of the first row. A score is of {found[0].n_test:,} test texts where "
+        f"{table}\n\nIn brackets: percent of the first row. A score is of {found[0].n_test:,} test texts where "
         f"no other number stands beside it; points beside BERT are on the same texts. {PLUS_MINUS} "
         f"{_machines(file['machine'] for file in files)}; {found[0].threads} thread(s).\n\n"
     )

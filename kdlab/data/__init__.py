@@ -97,14 +97,14 @@ def load(name: str = "mnist", device: str | torch.device | None = None, **settin
 
     mnist and glosses are packaged with kdlab; glosses and sst2 are texts, which `kdlab.text` makes numbers of.
     digits-speech and glyphs are made here, to settings such as n_train (see
-    `speech.synthesised`, `glyphs.load`). The others come from the cache, KDLAB_MIRROR or their homes; with Debian's
+    `speech.synthesized`, `glyphs.load`). The others come from the cache, KDLAB_MIRROR or their homes; with Debian's
     package dataset-fashion-mnist, KDLAB_MIRROR=/usr/share/datasets is such a mirror.
     """
     place, paths = machine.device(device), fetch(name)
     if odd := set(settings) - set(known := _SETTINGS.get(name, ())):
         raise TypeError(f"{name} has no setting {odd.pop()!r}; it has {', '.join(known) or 'none'}")
     if name == "digits-speech":
-        return speech.synthesised(place, **settings)
+        return speech.synthesized(place, **settings)
     if name == "fsdd":
         return speech.recorded(place, paths[0])
     if name in ("glosses", "sst2"):

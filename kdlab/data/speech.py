@@ -158,7 +158,7 @@ def _speech(parts: dict[str, Part], device: torch.device) -> Speech:
 
 
 @functools.lru_cache(maxsize=2)
-def synthesised(
+def synthesized(
     device: torch.device, n_train: int = 400, n_test: int = 100, noise: float = 4.0, seed: int = 0
 ) -> Speech:
     """Digits spoken by espeak-ng: n_train utterances to learn from, n_test and as many held out.

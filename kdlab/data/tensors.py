@@ -66,7 +66,7 @@ def subset(x: Tensor, y: Tensor, n: int, seed: int = 0) -> tuple[Tensor, Tensor]
 
 
 def like_mnist(ink: Tensor) -> Tensor:
-    """A drawing as MNIST keeps its digits: the longer side 20 pixels, the centre of mass in the middle of 28 × 28.
+    """A drawing as MNIST keeps its digits: the longer side 20 pixels, the center of mass in the middle of 28 × 28.
 
     ink: (height, width), uint8, or floats from 0 (paper) to 1 (ink). Returns (1, 28, 28) floats in [0, 1]: each pixel
     is the mean ink of its part of the drawing. Empty paper stays empty.
@@ -104,7 +104,7 @@ def _checked(ink: Tensor) -> Tensor:
     if not ((ink >= 0) & (ink <= 1)).all():  # NaN is in no range
         raise ValueError(
             f"ink is uint8, or from 0 (paper) to 1, got {ink.min():.3g} to {ink.max():.3g}; "
-            "was the image normalised for a net?"
+            "was the image normalized for a net?"
         )
     return ink
 
@@ -117,7 +117,7 @@ def _cropped(ink: Tensor) -> Tensor:
 
 
 def _corner(small: Tensor) -> list[int]:
-    """Where to lay a digit of at most 20 × 20 so that its centre of mass falls on pixel (14, 14), or next to it."""
+    """Where to lay a digit of at most 20 × 20 so that its center of mass falls on pixel (14, 14), or next to it."""
     middles = [
         (small.sum(1 - dim) * torch.arange(n, device=small.device)).sum() / small.sum()
         for dim, n in enumerate(small.shape)

@@ -163,7 +163,7 @@ _HEARD = ctypes.CFUNCTYPE(c_int, POINTER(c_short), c_int, POINTER(_Event))
 
 
 class _Espeak:
-    """The synthesiser, and what it has said since it was last asked."""
+    """The synthesizer, and what it has said since it was last asked."""
 
     def __init__(self):
         try:

@@ -113,7 +113,7 @@ def distillation(
 
 
 def logit_matching(student_logits: Tensor, teacher_logits: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Half the mean squared distance of the logits, each case's logits centred on zero.
+    """Half the mean squared distance of the logits, each case's logits centered on zero.
 
     This is what `soft_targets` tends to as T grows. All logits must be finite.
 
@@ -130,7 +130,7 @@ def ensemble(member_logits: Tensor, T: float = 4.0, mean: Literal["arithmetic", 
     """The logits of an ensemble: softened at the same T they give the mean of the members' soft targets.
 
     member_logits: (members, batch, classes). Returns (batch, classes), to be used as a teacher's logits.
-    mean: of the members' probabilities. The geometric mean, renormalised, is the mean of the logits, at any T;
+    mean: of the members' probabilities. The geometric mean, renormalized, is the mean of the logits, at any T;
     the arithmetic one must be taken at the T it will be used at.
 
     Hinton et al. 2015, section 2 (either mean) and section 4 (ten acoustic models).

@@ -18,10 +18,10 @@ def shifted(logits: Tensor, classes: Sequence[int], bias: float) -> Tensor:
 
 
 def by_errors(logits: Tensor, y: Tensor, classes: Sequence[int]) -> float:
-    """The shift of the biases of `classes` that errs least on the labelled cases (logits, y): exact, not a grid.
+    """The shift of the biases of `classes` that errs least on the labeled cases (logits, y): exact, not a grid.
 
     Where a range of shifts does equally well, its middle. On the test set this is the paper's way, and a choice that
-    nobody could make who does not have its labels; on held-out cases it is an honest one that needs labelled cases
+    nobody could make who does not have its labels; on held-out cases it is an honest one that needs labeled cases
     of the class.
     """
     if y.shape != logits.shape[:1]:
@@ -41,7 +41,7 @@ def by_errors(logits: Tensor, y: Tensor, classes: Sequence[int]) -> float:
 def by_frequency(logits: Tensor, classes: Sequence[int], share: float) -> float:
     """The shift at which a share `share`, in (0, 1), of the cases is called one of `classes`: needs no label at all.
 
-    logits: (n, n_classes) of unlabelled cases in which the classes are as frequent as they will be. share: theirs
+    logits: (n, n_classes) of unlabeled cases in which the classes are as frequent as they will be. share: theirs
     together, such as 0.1 for one digit of ten.
     """
     if not 0 < share < 1:

@@ -26,7 +26,7 @@ from kdlab.models import call, evaluating
 
 
 def parameters(model: nn.Module) -> int:
-    """Numbers in the model's weights, each counted once even where layers share it; bytes of quantised layers too."""
+    """Numbers in the model's weights, each counted once even where layers share it; bytes of quantized layers too."""
     return sum(weight.numel() for weight in weights(model).values())
 
 
@@ -39,12 +39,12 @@ def nonzero(model: nn.Module) -> int:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """Every weight of the model by name, once where layers share it: its parameters, and what quantised layers keep in
+    """Every weight of the model by name, once where layers share it: its parameters, and what quantized layers keep in
     bytes or pack away, which `model.parameters()` leaves out."""
     found: dict[str, Tensor] = dict(model.named_parameters())
     found |= {name: buffer for name, buffer in model.named_buffers() if buffer.dtype == torch.int8}
     for name, layer in model.named_modules():
-        if hasattr(layer, "in_features") and hasattr(layer, "_weight_bias"):  # torch.ao's quantised layers
+        if hasattr(layer, "in_features") and hasattr(layer, "_weight_bias"):  # torch.ao's quantized layers
             weight, bias = layer._weight_bias()
             found |= {f"{name}.weight": weight} | ({} if bias is None else {f"{name}.bias": bias})
     return found

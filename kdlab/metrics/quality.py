@@ -35,7 +35,7 @@ def errors(predicted_logits: Tensor, y: Tensor) -> int:
 
 
 class Score(float):
-    """Per cent of the cases that are right: a float that knows its standard error and prints both.
+    """Percent of the cases that are right: a float that knows its standard error and prints both.
 
     error: the standard error in points, how far another test set of this size may be off. n: cases.
     """
@@ -54,7 +54,7 @@ class Score(float):
 
 
 def accuracy(predicted_logits: Tensor, y: Tensor) -> Score:
-    """Return per cent of the cases that are right, with its standard error. Logits (n, classes); y (n,).
+    """Return percent of the cases that are right, with its standard error. Logits (n, classes); y (n,).
 
     Two models asked for the same cases differ by less than these errors suggest; compare them case by case.
     """
@@ -62,7 +62,7 @@ def accuracy(predicted_logits: Tensor, y: Tensor) -> Score:
 
 
 def score(model: nn.Module, data: tuple[Tensor, Tensor], batch_size: int = 1000) -> Score:
-    """Return per cent of `data` = (x, y) that `model` gets right, with its standard error."""
+    """Return percent of `data` = (x, y) that `model` gets right, with its standard error."""
     x, y = data
     return accuracy(logits(model, x, batch_size), y)
 

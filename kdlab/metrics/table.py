@@ -50,7 +50,7 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a model costs, each thing by itself, and the per cent of the test cases that it gets right.
+    """What a model costs, each thing by itself, and the percent of the test cases that it gets right.
 
     A cost that nobody counts is None. scores: one a seed. peak: bytes of the weights and, at their peak, of the
     activations of 32 cases. ms_1, ms_32: milliseconds for one case and for 32. multiply_adds: of one case. cases: a
@@ -118,7 +118,7 @@ def measure(
     pad: int | None = None,
     seed: int = 0,
 ) -> Row:
-    """Measure what `model` costs, and which per cent of `data` = (x, y) it gets right.
+    """Measure what `model` costs, and which percent of `data` = (x, y) it gets right.
 
     reference: the name and the model that it is compared with, which is timed in turns with it and asked for the same
     cases; or the row of one that was asked for these cases before. scores: where they are known, of one model or of

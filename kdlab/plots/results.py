@@ -106,7 +106,7 @@ def bars(
 
 
 def matrix(values: Tensor, names: Sequence[str], xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
-    """A square table as colors with its figures in per cent, the diagonal left out. values: (classes, classes)."""
+    """A square table as colors with its figures in percent, the diagonal left out. values: (classes, classes)."""
     ax = make_axes(ax, 5.6, 4.8)
     table = np.array(values.cpu(), dtype=float)
     np.fill_diagonal(table, np.nan)

@@ -12,7 +12,7 @@ from .training import (
     covariance,
     coverage,
     learn,
-    relabelled,
+    relabeled,
     sample,
     start,
 )
@@ -26,7 +26,7 @@ __all__ = [
     "coverage",
     "covariance",
     "learn",
-    "relabelled",
+    "relabeled",
     "sample",
     "start",
 ]

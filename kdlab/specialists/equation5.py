@@ -108,12 +108,12 @@ def solve(
     tolerance: float = 1e-4,
     most: int = 2000,
 ) -> Tensor:
-    """log q (cases, classes) that minimises eq. 5, for all cases at once. Where no specialist wakes: the generalist's.
+    """log q (cases, classes) that minimizes eq. 5, for all cases at once. Where no specialist wakes: the generalist's.
 
     rate: of gradient descent on z, q = softmax(z), as in the paper, the gradient divided by the number of nets; at a
     rate of at most SAFE no step makes eq. 5 larger. None: each z goes at once to where its gradient would vanish if
     the dustbins were shared out as they are, z = log(target). That is a gradient step scaled class by class; it needs
-    no rate, makes eq. 5 never larger (it is expectation–maximisation), and is far quicker where q is small.
+    no rate, makes eq. 5 never larger (it is expectation–maximization), and is far quicker where q is small.
     tolerance: a case is done when no class's gradient exceeds it. most: steps; a case may end sooner.
     Where every net has all classes, q is their arithmetic mean. Logits of -inf, probabilities of 0, are welcome.
     Computed in the generalist's precision: for a tolerance below 1e-6 give it double logits.

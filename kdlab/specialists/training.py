@@ -36,9 +36,9 @@ def covariance(logits: Tensor) -> Tensor:
 
 
 def clusters(logits: Tensor, n: int, size: int, seed: int = 0) -> list[list[int]]:
-    """The classes of each of n specialists, `size` of them each, from a generalist's logits on unlabelled cases.
+    """The classes of each of n specialists, `size` of them each, from a generalist's logits on unlabeled cases.
 
-    Online k-means on the columns of `covariance` finds n centres; each is a mean column, which says of every class how
+    Online k-means on the columns of `covariance` finds n centers; each is a mean column, which says of every class how
     much it varies with that cluster's, and its specialist takes the `size` greatest. So clusters overlap, some classes
     are covered several times and others not at all. The paper names k-means and the columns; the rest is ours.
     """
@@ -90,7 +90,7 @@ def start(generalist: nn.Sequential, own: Sequence[int]) -> nn.Sequential:
     return net
 
 
-def relabelled(y: Tensor, own: Sequence[int], n_classes: int) -> Tensor:
+def relabeled(y: Tensor, own: Sequence[int], n_classes: int) -> Tensor:
     """Labels as a specialist has them: the place of the class in `own`, or len(own), the dustbin."""
     places = torch.full((n_classes,), len(own), device=y.device)
     places[list(own)] = torch.arange(len(own), device=y.device)
@@ -140,7 +140,7 @@ def learn(
     """
     cases = sample(y, own, 2 * epochs * int(_inside(y, own).sum()), seed)
     n_classes = n_classes or int(y.max()) + 1
-    targets = relabelled(y, own, n_classes)
+    targets = relabeled(y, own, n_classes)
 
     def dustbin(net: nn.Module, i: Tensor) -> dict[str, Tensor]:
         return {"ce": losses.label(net(data.jitter(x[i], pixels)), targets[i])}

@@ -147,7 +147,7 @@ def fit(
     progress: str = "",
     **settings,
 ) -> Sequence[nn.Module]:
-    """Distil all members at once, in place; each as `train.fit(member, data, train.distilling(…))` alone.
+    """Distill all members at once, in place; each as `train.fit(member, data, train.distilling(…))` alone.
 
     data: (x, y, t), t the teacher's logits. T, alpha, lr, seed: one for all, or a list with one for each; members of
     one seed see the same minibatches, which is fastest. without: see `distilling`. n_jobs, backend: in how many

@@ -1,4 +1,4 @@
-"""Pre-training: a BERT learns words from their neighbours before it is told of any task.
+"""Pre-training: a BERT learns words from their neighbors before it is told of any task.
 
 net = text.untrained(layers=2, width=128, initializer_range=0.09, attn_implementation="eager")
 learner = masked_words.MaskedWords(net, x)

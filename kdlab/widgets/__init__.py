@@ -1,10 +1,12 @@
 """Pictures that follow a slider in the browser, without Python in between.
 
-`pieces` draws (Bars, Curves, Matrix, Digit); `panels` puts sliders above pieces; `live` trains under them; `pad` takes
-a drawing; `stack` asks for a net for each set of ticks. Formulas live in js/math.js and are tested against torch.
+`pieces` draws (Bars, Curves, Matrix, Digit); `panels` puts sliders above pieces; `live` trains under them, `in_page`
+without a kernel; `pad` takes a drawing; `stack` asks for a net for each set of ticks. Formulas live in js/math.js and
+are tested against torch.
 """
 
 from .controls import Panel
+from .in_page import InPage, or_in_page
 from .live import Live
 from .pad import Pad, pad
 from .panels import (
@@ -27,6 +29,7 @@ __all__ = [
     "Bars",
     "Curves",
     "Digit",
+    "InPage",
     "Live",
     "Matrix",
     "Pad",
@@ -41,6 +44,7 @@ __all__ = [
     "listen",
     "microscope",
     "omitted",
+    "or_in_page",
     "pad",
     "runs",
     "similarity",

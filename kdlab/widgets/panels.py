@@ -33,7 +33,7 @@ def _check_number(images: Any, n: int) -> None:
 
 
 def _grow(piece: Piece) -> Piece:
-    """Let a piece take the room that its neighbours in a row leave."""
+    """Let a piece take the room that its neighbors in a row leave."""
     piece.layout = w.Layout(flex="1 1 0", min_width="0", width="auto")
     return piece
 
@@ -118,7 +118,7 @@ def _near(logits: torch.Tensor, bars: Bars, others: tuple, classes: tuple, names
 
 
 def similarity(logits: Any, labels: Any, names: list[str], *, images: Any = None, T: float = 4.0) -> Panel:
-    """Which class looks like which: row i is the mean soft target of class i's images, in per cent.
+    """Which class looks like which: row i is the mean soft target of class i's images, in percent.
 
     Click a cell (i, j): with `images`, the class i images that look most like j appear beside it (this needs a kernel).
     """
@@ -131,7 +131,7 @@ def similarity(logits: Any, labels: Any, names: list[str], *, images: Any = None
         T=T,
         hide_diagonal=True,
         y_label="class of the image",
-        x_label="mean probability of, in per cent",
+        x_label="mean probability of, in percent",
     )
     controls, pieces = {"T": temperature_slider(T)}, {"matrix": _grow(matrix)}
     if images is None:
@@ -297,7 +297,7 @@ def gradient_size(student_logits: Any, teacher_logits: Any, *, T: float = 4.0) -
 
 
 def hot_limit(student_logits: Any, teacher_logits: Any, names: list[str], *, T: float = 4.0) -> Panel:
-    """The soft targets' gradient beside its limit for high T, the difference of centred logits (section 2.1)."""
+    """The soft targets' gradient beside its limit for high T, the difference of centered logits (section 2.1)."""
     inputs = {"student": _rows(student_logits), "teacher": _rows(teacher_logits)}
     bars = Bars(recipe="hot_limit", inputs=inputs, labels=names, T=T, y_label="student − teacher")
     controls = index_sliders(len(inputs["student"])) | {"T": temperature_slider(T)}

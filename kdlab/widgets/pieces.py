@@ -68,6 +68,7 @@ class Piece(anywidget.AnyWidget):
     title = t.Unicode().tag(sync=True)
     recipe = t.Unicode().tag(sync=True)
     inputs = t.Dict().tag(sync=True)  # name → lists of numbers; tensors are converted
+    order = t.List(t.Unicode()).tag(sync=True)  # of the inputs: a saved notebook keeps their names sorted
     index = t.Int(0).tag(sync=True)  # which row of logits, which image
     T = t.Float(1.0).tag(sync=True)  # temperature > 0
     alpha = t.Float(0.5).tag(sync=True)  # share of the soft-target term
@@ -88,6 +89,10 @@ class Piece(anywidget.AnyWidget):
         missing = set(allowed[self.recipe]) - set(self.inputs)
         if missing:
             raise ValueError(f"recipe {self.recipe!r} needs inputs {sorted(missing)}, got only {sorted(self.inputs)}")
+
+    @t.observe("inputs")
+    def _keep_order(self, change):
+        self.order = list(change.new)
 
     @t.validate("T")
     def _check_T(self, proposal):
@@ -171,7 +176,7 @@ class Curves(Piece):
     ...     curves.append(step, {"student": float(step)})
     >>> curves.flush()
 
-    Lines whose names agree up to a comma ("alone, seed 0", "alone, seed 1") share a colour.
+    Lines whose names agree up to a comma ("alone, seed 0", "alone, seed 1") share a color.
     Only new points travel, at most every `interval` seconds. `flush` sends the rest and keeps at most `KEPT` points a
     series in the saved notebook; `append` does so by itself now and then, so that a reloaded page is not empty.
     """
@@ -267,7 +272,7 @@ class Matrix(Piece):
     row_labels = t.List(t.Unicode()).tag(sync=True)  # as `labels` if empty
     selected = t.List(t.Int()).tag(sync=True)
     hide_diagonal = t.Bool(False).tag(sync=True)
-    z_max = t.Float(0.0).tag(sync=True)  # the brightest colour's value; 0: the largest shown
+    z_max = t.Float(0.0).tag(sync=True)  # the brightest color's value; 0: the largest shown
 
     def __init__(self, values: Any = None, **settings):
         if values is not None:
@@ -288,7 +293,7 @@ class Matrix(Piece):
 
 
 class Digit(Piece):
-    """Grey images, dark ink on light paper: the one at `index`, or all those in `show`.
+    """Gray images, dark ink on light paper: the one at `index`, or all those in `show`.
 
     images: (n, H, W), (n, 1, H, W), (n, H·W) if square, or one (H, W); uint8, or floats from 0 (paper) to 1 (ink).
     """
@@ -321,12 +326,12 @@ class Digit(Piece):
         elif x.ndim == 2:
             x = x[None]
         if x.ndim != 3:
-            raise ValueError(f"grey images (n, H, W) are wanted, got shape {x.shape}")
+            raise ValueError(f"gray images (n, H, W) are wanted, got shape {x.shape}")
         if x.dtype != np.uint8:
             if x.size and not (x.min() >= 0 and x.max() <= 1):
                 raise ValueError(
                     f"images must be uint8, or floats from 0 to 1, got {x.min():.3g} to {x.max():.3g}; "
-                    "were they normalised for a net?"
+                    "were they normalized for a net?"
                 )
             x = (x * 255).round().astype(np.uint8)
         if captions and len(captions) != len(x):

@@ -25,7 +25,7 @@ def runs(
     """One run's learning curves after another's, on the same axes.
 
     x: (points,) > 0, the same for all, on a log axis. curves: name → (runs, points); lines whose names agree up to a
-    comma share a colour. names: what the slider calls each run; what: how it calls them all.
+    comma share a color. names: what the slider calls each run; what: how it calls them all.
     stop: (runs,) where on x a line stands and the curves are read. start: the run to begin with.
     x_name: what a place on x is called; of steps the panel also says where each curve ends.
     """
@@ -71,7 +71,7 @@ def grids(x: Any, counts: dict[str, Any], bits: list[int], scores: dict[str, Any
     histogram = Curves(recipe="rows", inputs={"x": x, **rows}, log_y=True, y_min=0.5, height=300, **said, **wide)
     upward = {name: each[:, np.argsort(bits)] for name, each in same.items()}  # an axis wants growing numbers
     inputs = {"x": sorted(bits), **upward, "stop": bits}
-    said = {"x_label": "bits", "x_name": "bits", "y_label": "right, per cent"}
+    said = {"x_label": "bits", "x_name": "bits", "y_label": "right, percent"}
     score = Curves(recipe="rows", inputs=inputs, y_min=0, y_max=100, height=260, **said, **wide)
     slider = w.SelectionSlider(
         options=[str(each) for each in bits], index=start, description="bits", style=WIDE, layout=w.Layout(width="100%")

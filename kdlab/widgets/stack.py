@@ -54,7 +54,7 @@ class Stack(w.VBox):
         self.axis = w.ToggleButtons(options=[said for said, _ in COSTS.values()], style={"button_width": "auto"})
         self.points = Points(
             inputs={"costs": [[]] * len(COSTS), "score": []},
-            y_label="right, per cent",
+            y_label="right, percent",
             height=420,
             costs=list(self.axis.options),
             layout=w.Layout(width="100%"),

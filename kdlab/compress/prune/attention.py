@@ -38,7 +38,7 @@ def head_importance(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 64
     model's logits for x, (n, …). Its gradient says how fast the loss of this case moves once the head is turned down.
     NaN stands where a layer has fewer heads than another. Models: as in `heads`.
 
-    Michel, Levy & Neubig 2019, arXiv:1905.10650, section 4.1; without its normalisation by layer.
+    Michel, Levy & Neubig 2019, arXiv:1905.10650, section 4.1; without its normalization by layer.
     """
     there = attentions(model)
     sums = [torch.zeros(each.n_heads, device=x.device) for each in there]

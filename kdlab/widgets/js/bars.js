@@ -15,7 +15,7 @@ function render({ model, el }) {
   }
 
   return keepDrawn(model, el, (width) => {
-    const k = knobs(model), drawn = recipes[model.get("recipe")](model.get("inputs"), k), { series, numbers } = drawn;
+    const k = knobs(model), drawn = recipes[model.get("recipe")](inputsOf(model), k), { series, numbers } = drawn;
     const called = drawn.labels ?? k.labels; // a recipe may show some classes only, and say which
     const n = series[0].values.length, labels = series[0].values.map((_, c) => String(called[c] ?? c));
     const log = model.get("log_y"), height = model.get("height");
@@ -34,11 +34,12 @@ function render({ model, el }) {
     set(zero, { x1: left, x2: width, y1: floor, y2: floor });
     join(band, "rect", mark < 0 ? [] : [mark], (c) => ({ x: left + 4 + c * slot, y: top - 24, width: slot,
       height: bottom - top + 24 }));
+    const colors = colorsOf(series.map((s) => s.name));
     const wide = Math.min((slot * 0.76) / series.length, 72), gap = (slot - wide * series.length) / 2;
     const boxes = series.flatMap((s, i) => s.values.map((v, c) => ({ v, c, i, x: left + 4 + c * slot + gap + i * wide })));
     join(bars, "rect", boxes, ({ v, c, i, x }) => ({ x: x.toFixed(2), y: Math.min(y(v), floor),
       width: Math.max(wide - (series.length > 1 ? 1 : 0), 1).toFixed(2), height: Math.abs(floor - y(v)).toFixed(2),
-      style: `fill: var(--kd-${series.length === 1 && c === mark ? 2 : (i % COLOURS) + 1})` }));
+      style: `fill: var(--kd-${series.length === 1 && c === mark ? 2 : colors[i]})` }));
     const printed = series.length === 1 && slot >= 48 ? boxes : [];
     join(values, "text", printed, ({ v, x }) => ({ x: (x + wide / 2).toFixed(2), y: v < 0 ? y(v) + 17 : y(v) - 6,
       text: Number.isInteger(v) ? short(v) : read(v, 3) }));
@@ -48,7 +49,7 @@ function render({ model, el }) {
         transform: slant ? `translate(${x + 6} ${bottom + 16}) rotate(-38)` : "",
         class: (slant ? "kd-slant " : "") + (c === mark ? "kd-true" : "") };
     });
-    join(at.legend, "span", series.length > 1 ? series : [], (s, i) => ({ text: s.name, style: `--c: var(--kd-${i + 1})` }));
+    join(at.legend, "span", series.length > 1 ? series : [], (s, i) => ({ text: s.name, style: `--c: var(--kd-${colors[i]})` }));
     words(el, at, model, { T: k.T, index: k.index, series, numbers, highlight: mark,
       said: series.map((s) => `${s.name}: ${s.values.map((v, c) => `${labels[c]} ${read(v)}`).join(", ")}`).join("; ") });
   });

@@ -1,4 +1,5 @@
 // Lines on a canvas: a recipe's curves with a cursor at T, or points that arrive while a net trains.
+const DASHES = [[], [8, 5], [2, 4]]; // of lines of one color
 export default () => {
   let points = new Map(); // name → { x: [], y: [] }: shared by all views of this model, heard before the first one
   const views = new Set();
@@ -28,7 +29,7 @@ export default () => {
     const at = frame(el), canvas = make(at.picture, "canvas", { class: "kd-canvas" }), c = canvas.getContext("2d");
     let hover = null, waiting = 0, last = 640;
 
-    const kind = (s) => s.name.split(",")[0]; // what a line's colour stands for
+    const kind = (s) => s.name.split(",")[0]; // what a line's color stands for
     function nearest(xs, x) { // xs grow
       let low = 0, high = xs.length - 1;
       while (high - low > 1) { const mid = (low + high) >> 1; if (xs[mid] < x) low = mid; else high = mid; }
@@ -48,7 +49,7 @@ export default () => {
     function draw(width) {
       last = width;
       const k = knobs(model), recipe = model.get("recipe"), height = model.get("height");
-      const made = recipe ? recipes[recipe](model.get("inputs"), k) : { numbers: [] };
+      const made = recipe ? recipes[recipe](inputsOf(model), k) : { numbers: [] };
       const series = made.series?.map((s) => ({ name: s.name, x: made.x, y: s.values, at: s.at }))
         ?? [...points].map(([name, s]) => ({ name, ...s }));
       const logX = model.get("log_x"), logY = model.get("log_y");
@@ -88,14 +89,13 @@ export default () => {
 
       c.save(); c.beginPath(); c.rect(left - 2, top - 4, right - left + 4, bottom - top + 8); c.clip();
       c.lineWidth = 2.5; c.lineJoin = "round";
-      const kinds = [...new Set(series.map(kind))]; // "alone, seed 0" and "alone, seed 1" share a colour, not a dash
+      const kinds = [...new Set(series.map(kind))], colors = colorsOf(kinds); // "alone, seed 0" and "alone, seed 1" share one, not a dash
       const paint = series.map((s, i) => {
         const k = kinds.indexOf(kind(s)), nth = series.slice(0, i).filter((other) => kind(other) === kind(s)).length;
-        return { colour: style.getPropertyValue(`--kd-${(k % COLOURS) + 1}`),
-          dash: [[], [8, 5], [2, 4]][(Math.floor(k / COLOURS) + nth) % 3] };
+        return { color: style.getPropertyValue(`--kd-${colors[k]}`), dash: DASHES[(Math.floor(k / COLORS.length) + nth) % DASHES.length] };
       });
       series.forEach((s, i) => {
-        c.strokeStyle = paint[i].colour;
+        c.strokeStyle = paint[i].color;
         c.setLineDash(paint[i].dash);
         c.beginPath();
         let pen = false; // a gap where a value is missing, or not positive on a log axis
@@ -120,7 +120,7 @@ export default () => {
         const j = x === null ? s.x.length - 1 : nearest(s.x, x), v = !inside && s.at !== undefined ? s.at : s.y[j];
         const where = x === null || !whole ? x ?? x1 : s.x[j];
         if (where >= x0 && where <= x1 && Number.isFinite(v) && (!logY || v > 0) && v >= y0 && v <= y1) {
-          c.fillStyle = paint[i].colour;
+          c.fillStyle = paint[i].color;
           c.beginPath(); c.arc(px(where), py(v), 4.5, 0, 7); c.fill();
         }
         const end = s.y.findLast((u) => Number.isFinite(u) && (!logY || u > 0)) ?? y0;
@@ -129,8 +129,13 @@ export default () => {
       notes.forEach((note, j) => { if (j) note.y = Math.max(note.y, notes[j - 1].y + 21); });
       const over = Math.max(0, (notes.at(-1)?.y ?? 0) - bottom);
       notes.forEach((note) => { // each line's name at its end, with its value at the cursor
-        c.fillStyle = paint[note.i].colour;
-        c.fillRect(right + 8, note.y - over - 3, 12, 5);
+        c.fillStyle = paint[note.i].color;
+        c.strokeStyle = paint[note.i].color;
+        c.lineWidth = 4;
+        c.setLineDash(paint[note.i].dash.map((v) => v / 2));
+        line(right + 6, note.y - over - 1, right + 22, note.y - over - 1);
+        c.setLineDash([]);
+        c.lineWidth = 1;
         c.fillStyle = ink;
         text(`${note.name}  ${read(note.v)}`, right + 26, note.y - over + 5, "left", width - right - 28);
       });

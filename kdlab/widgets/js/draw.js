@@ -1,6 +1,16 @@
 // What the pieces share: reuse of nodes (no flicker), ticks, formats, and redrawing on change, resize and theme.
 const SVG = "http://www.w3.org/2000/svg";
-const COLOURS = 6; // --kd-1 … --kd-6 in style.css
+// Colors --kd-1 … --kd-6 of style.css, by the role that a name begins with; what has none takes those that are left.
+const ROLES = [[/^teacher/, 5], [/^(student )?alone|^labels/, 6], [/^label$/, 2], [/^(student|distilled|A\b)/, 1]];
+const COLORS = [1, 2, 3, 4, 5, 6];
+
+function colorsOf(names) { // → one number a name
+  const taken = new Set(), role = names.map((name) => ROLES.find(([begins]) => begins.test(name))?.[1]);
+  const first = role.map((color) => { if (!color || taken.has(color)) return 0; taken.add(color); return color; });
+  const rest = COLORS.filter((color) => !taken.has(color));
+  let next = 0;
+  return first.map((color) => color || (rest.length ? rest[next++ % rest.length] : COLORS[next++ % COLORS.length]));
+}
 
 function make(parent, tag, attributes = {}) {
   const svg = ["svg", "g", "rect", "line", "text", "path", "circle", "title"].includes(tag);
@@ -46,6 +56,11 @@ function ticks(low, high, log, most = 5) {
 
 const knobs = (model) => Object.fromEntries(
   ["index", "T", "alpha", "t_squared", "bias", "step", "plain", "labels"].map((name) => [name, model.get(name)]));
+
+function inputsOf(model) { // in the order in which they were given: a saved page keeps its names sorted
+  const all = model.get("inputs"), order = model.get("order") ?? [];
+  return order.length ? Object.fromEntries(order.filter((name) => name in all).map((name) => [name, all[name]])) : all;
+}
 
 // title, legend, a place for the picture, and the numbers in words large enough to read from the last row
 function frame(el) {

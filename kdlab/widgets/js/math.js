@@ -78,7 +78,7 @@ function nets(logits, index, T, labels) {
   return { series, numbers };
 }
 
-// row i: the mean soft target of the images labelled i, in per cent
+// row i: the mean soft target of the images labelled i, in percent
 function similarity(logits, labels, T) {
   const N = logits[0].length, total = Array.from({ length: N }, () => new Array(N).fill(0)), count = new Array(N).fill(0);
   logits.forEach((row, n) => {

@@ -38,7 +38,7 @@ function render({ model, el }) {
 
   return keepDrawn(model, el, (width) => {
     const k = knobs(model), recipe = model.get("recipe"), hide = model.get("hide_diagonal");
-    const { matrix, unit = "", numbers: said } = recipe ? recipes[recipe](model.get("inputs"), k) : { matrix: model.get("values") };
+    const { matrix, unit = "", numbers: said } = recipe ? recipes[recipe](inputsOf(model), k) : { matrix: model.get("values") };
     const m = matrix.length, n = matrix[0].length, name = (names, i) => String(names[i] ?? i);
     const rowNames = matrix.map((_, i) => name(model.get("row_labels").length ? model.get("row_labels") : k.labels, i));
     const columnNames = matrix[0].map((_, j) => name(k.labels, j)), longest = (names) => Math.max(...names.map((t) => t.length));
@@ -48,13 +48,13 @@ function render({ model, el }) {
     geometry = { left, top, size, m, n };
     const flat = matrix.flatMap((row, i) => row.map((v, j) => ({ v, i, j, gone: hide && i === j })));
     const high = model.get("z_max") || Math.max(1e-12, ...flat.filter((d) => !d.gone).map((d) => d.v));
-    const colour = new Map(flat.map((d) => [d, cividis(d.v / high)])), every = Math.ceil(16 / size);
+    const color = new Map(flat.map((d) => [d, cividis(d.v / high)])), every = Math.ceil(16 / size);
 
     set(svg, { width, height: below + names + 58 });
     join(cells, "rect", flat, (d) => ({ x: left + d.j * size + 1, y: top + d.i * size + 1, width: size - 2, height: size - 2,
-      class: d.gone ? "kd-gone" : "", fill: d.gone ? "none" : `rgb(${colour.get(d)})` }));
+      class: d.gone ? "kd-gone" : "", fill: d.gone ? "none" : `rgb(${color.get(d)})` }));
     join(numbers, "text", size < 34 ? [] : flat, (d) => {
-      const [r, g, b] = colour.get(d);
+      const [r, g, b] = color.get(d);
       return { x: left + (d.j + 0.5) * size, y: top + (d.i + 0.5) * size + 5, text: d.gone ? "" : inCell(d.v, unit),
         style: `fill: ${0.3 * r + 0.59 * g + 0.11 * b > 128 ? "#000" : "#fff"}` };
     });

@@ -17,8 +17,8 @@ function render({ model, el }) {
   }
 
   return keepDrawn(model, el, (width) => {
-    const k = knobs(model), { costs, score } = model.get("inputs"), height = model.get("height");
-    const made = recipes.front(model.get("inputs"), k), cost = costs?.[k.index] ?? [], current = model.get("current");
+    const k = knobs(model), { costs, score } = inputsOf(model), height = model.get("height");
+    const made = recipes.front(inputsOf(model), k), cost = costs?.[k.index] ?? [], current = model.get("current");
     const n = cost.length, left = 56, right = width - 14, top = 40, bottom = height - 48;
     const [y0, y1] = n ? span(score) : [0, 1], xs = n ? span(cost.map(Math.log)) : [0, 1], [x0, x1] = xs.map(Math.exp);
     const py = (v) => Number((bottom - (bottom - top) * (v - y0) / (y1 - y0)).toFixed(1));

@@ -27,7 +27,8 @@ function render({ model, el }) {
   canvas.addEventListener("pointermove", (event) => { if (event.buttons) seek(event); });
 
   return keepDrawn(model, el, (width) => {
-    const k = knobs(model), inputs = model.get("inputs"), { lanes, numbers } = recipes.heard(inputs, k);
+    const k = knobs(model), inputs = inputsOf(model), { lanes, numbers } = recipes.heard(inputs, k);
+    const colors = colorsOf(lanes.map((lane) => lane.name));
     const tall = model.get("height"), height = tall + (lanes.length + 1) * LANE + TIME + 8;
     const dots = window.devicePixelRatio || 1, style = getComputedStyle(el), ink = style.color;
     const [W, H] = [width, height].map((v) => Math.round(v * dots));
@@ -50,9 +51,9 @@ function render({ model, el }) {
       for (let t = 0, end; t < frames; t = end) { // a run of frames that hear the same word
         for (end = t + 1; end < frames && lane.word[end] === lane.word[t];) end += 1;
         for (let f = t; f < end; f += 1) {
-          const hit = i && lane.word[f] === inputs.truth[f]; // in its net's colour, as in the bars
+          const hit = i && lane.word[f] === inputs.truth[f]; // in its net's color, as in the bars
           c.globalAlpha = 0.12 + 0.75 * lane.p[f];
-          c.fillStyle = hit ? style.getPropertyValue(`--kd-${i}`) : "rgb(128 128 128 / 45%)";
+          c.fillStyle = hit ? style.getPropertyValue(`--kd-${colors[i - 1]}`) : "rgb(128 128 128 / 45%)";
           c.fillRect(x(f), top, x(f + 1) - x(f) + 0.4, LANE - 6);
         }
         c.globalAlpha = 1;
@@ -63,7 +64,7 @@ function render({ model, el }) {
     for (const seconds of ticks(0, frames / 100, false, Math.max(2, (right - left) / 120))) {
       text(`${short(seconds)} s`, x(100 * seconds), height - 6, seconds ? "center" : "left");
     }
-    c.strokeStyle = style.getPropertyValue("--kd-5");
+    c.strokeStyle = ink;
     c.lineWidth = 2;
     c.beginPath(); c.moveTo(x(k.index + 0.5), 0); c.lineTo(x(k.index + 0.5), height - TIME); c.stroke();
 
