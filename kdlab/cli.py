@@ -116,6 +116,7 @@ def run(
     """Run notebooks from top to bottom; what they show is kept in build/. Interrupted, it goes on where it stopped."""
     from kdlab import course, machine
 
+    course.without_slow_formats()
     root = place.root()
     paths, out = course.find(place.folder(), notebooks or []), root / "build" / (profile or "own")
     parameters = {path: course.profile(path, profile) | course.given(path, p or [], paths) for path in paths}

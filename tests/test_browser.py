@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import pytest
@@ -32,6 +33,20 @@ pytestmark = pytest.mark.browser
 in_the_lab = pytest.mark.xdist_group("lab")
 
 
+IN_PAGE = """from kdlab import live, widgets
+from kdlab.widgets import in_page
+digits = in_page.mnist(n=400, n_test=200)
+panel = widgets.InPage(digits, images=400, units=20)
+panel"""
+
+
+class Lab(NamedTuple):
+    """A JupyterLab that runs."""
+
+    address: str
+    folder: Path
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """A JupyterLab with the first notebook and the gallery: a notebook with one panel of each kind."""
@@ -42,8 +57,11 @@ def lab(tmp_path_factory):
     ]
     panels = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)), metadata=SPEC)
     nbformat.write(panels, folder / "gallery.ipynb")
-    with jupyter.lab(folder, {FIRST: smoke.parameters(FIRST), folder / "gallery.ipynb": {}}) as address:
-        yield address
+    in_page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(IN_PAGE)], metadata=SPEC)
+    nbformat.write(in_page, folder / "in_page.ipynb")
+    notebooks = {FIRST: smoke.parameters(FIRST), folder / "gallery.ipynb": {}, folder / "in_page.ipynb": {}}
+    with jupyter.lab(folder, notebooks) as address:
+        yield Lab(address, folder)
 
 
 @pytest.fixture
@@ -92,7 +110,7 @@ def tick_every_box(page, panel) -> None:
 
 @in_the_lab
 def test_every_kind_of_panel_obeys_its_sliders_and_boxes_in_jupyterlab(page, lab):
-    jupyter.run_all(page, lab, "gallery.ipynb")
+    jupyter.run_all(page, lab.address, "gallery.ipynb")
     moved = {}
     for name, panel in zip(gallery.PANELS, jupyter.panels(page, len(gallery.PANELS)), strict=True):
         moved[name] = move_every_slider(page, panel)
@@ -128,7 +146,7 @@ def test_every_slider_of_a_notebook_moves_its_picture_on_its_page(path, page, tm
 @in_the_lab
 def test_the_first_notebooks_slider_dragged_by_mouse_shows_what_torch_computes_and_is_measured(page, lab):
     """In JupyterLab: the bars are torch's softmax of the same logits at the T that the slider says."""
-    jupyter.run_all(page, lab, "00_start_here.ipynb")
+    jupyter.run_all(page, lab.address, "00_start_here.ipynb")
     panel = jupyter.panels(page)[0]
     handle = jupyter.slider(panel, "temperature")
     handle.scroll_into_view_if_needed()
@@ -207,44 +225,37 @@ def test_kdlab_lab_serves_the_first_notebook(tmp_path):
         urllib.request.urlopen(address, timeout=5)  # and leaves no server behind
 
 
-IN_A_NOTEBOOK = """from kdlab import course, data, live, metrics, models, teachers, train, widgets
-from kdlab.widgets import in_page
-digits = in_page.mnist(n=400, n_test=200)
-knobs = live.Knobs(T=6.0, alpha=0.8, lr=0.01)
-run = live.Run(lambda: models.mlp((10,)), digits["train"], lambda k: train.distilling(T=k.T, alpha=k.alpha), knobs)
-x, y, t = digits["test"]
-widgets.or_in_page(widgets.Live(run, (x, y), list("0123456789"), teacher=t), units=20)"""
-SHOWN_BY_ITSELF = "panel = widgets.InPage(digits, images=400, units=20)\npanel"
-
-
 @in_the_lab
-def test_in_a_notebook_and_on_its_exported_page(tmp_path, tmp_path_factory):
-    """With a kernel: the live panel, and InPage by itself, whose log comes to Python. Without: InPage in its place."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (IN_A_NOTEBOOK, SHOWN_BY_ITSELF)]
-    path = tmp_path / "small.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=SPEC), path)
-    folder = tmp_path_factory.mktemp("lab")
-    with jupyter.running(folder, path, {}) as (page, ask):
-        assert page.locator(".kd-panel").is_visible()
-        page.locator(".jp-CodeCell").last.scroll_into_view_if_needed()  # it begins when it is first seen
-        page.wait_for_selector("[data-ready]")
-        assert page.locator(".kd-page").count() == 1, "the one beside the live panel is for pages without a kernel"
-        panel = page.locator(".kd-page")
-        for _ in range(3):
-            panel.locator("[data-act=step]").click()
-        page.wait_for_function("JSON.parse(document.querySelector('.kd-page').dataset.shown).groups[1].number === 3")
-        panel.locator("[data-act=save]").click()
+def test_the_student_in_the_page_learns_in_jupyterlab_and_its_log_comes_to_python(page, lab):
+    jupyter.run_all(page, lab.address, "in_page.ipynb")
+    panel = page.locator(".kd-page")
+    page.locator(".jp-CodeCell").last.scroll_into_view_if_needed()  # it begins when it is first seen
+    page.wait_for_selector("[data-ready]")
+    for _ in range(3):
+        panel.locator("[data-act=step]").click()
+    page.wait_for_function("JSON.parse(document.querySelector('.kd-page').dataset.shown).groups[1].number === 3")
+    panel.locator("[data-act=save]").click()
+    with jupyter.kernel(page, lab.folder) as ask:
         jupyter.until(lambda: ask("print(panel.log is not None)") == "True")
         replayed = "run = in_page.run(panel.log, digits['train']); print(live.replay(panel.log, run).number)"
         assert ask(replayed) == "3"
-    assert not course.execute(path, tmp_path / "done.ipynb", {})
-    with jupyter.browser() as page:
-        page.goto(course.to_html(tmp_path / "done.ipynb", tmp_path / "html").as_uri())
-        first = page.locator(".kd-page").first
-        first.wait_for()
-        assert not page.locator(".kd-panel").is_visible()
-        page.wait_for_selector("[data-ready]")
-        first.locator("[data-act=step]").click()
-        page.wait_for_function("JSON.parse(document.querySelector('.kd-page').dataset.shown).groups[1].number === 1")
-        assert first.locator("[name=T]").evaluate("slider => slider.getAttribute('aria-valuetext')") == "6"
-        assert page.refused == [], "the page asked for something from outside"
+
+
+def test_a_page_without_a_kernel_shows_the_student_in_the_page_instead_of_the_live_panel(
+    page, tmp_path, tmp_path_factory
+):
+    """Notebook 03 as it is handed out: opened as a file, with everything else refused."""
+    path = next(path for path in NOTEBOOKS if path.name.startswith("03"))
+    notebook, problem, _ = smoke.ran(path, tmp_path_factory)
+    assert not problem
+    page.goto(course.to_html(notebook, tmp_path).as_uri())
+    page.wait_for_function("document.querySelectorAll('.kd-with-kernel').length === 1")
+    assert not page.locator(".kd-with-kernel").is_visible()
+    page.locator(".kd-without-kernel").scroll_into_view_if_needed()
+    panel = page.locator(".kd-page")
+    page.wait_for_selector("[data-ready]")
+    panel.locator("[data-act=step]").click()
+    page.wait_for_function("JSON.parse(document.querySelector('.kd-page').dataset.shown).groups[1].number === 1")
+    knobs = panel.evaluate("el => JSON.parse(el.dataset.shown).groups[1].used")
+    assert (knobs["T"], knobs["alpha"], knobs["lr"]) == (4, 0.9, 0.01), "where the live panel begins"
+    assert page.refused == [], "the page asked for something from outside"

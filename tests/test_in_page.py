@@ -18,6 +18,7 @@ from kdlab import data, live, metrics, models, train
 from kdlab.widgets import in_page
 
 NAMES = list("0123456789")
+pytestmark = pytest.mark.xdist_group("page")  # what they share is made once
 
 
 def node() -> str:
@@ -286,7 +287,6 @@ def opened(browser, address):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_both_students_learn_and_the_panel_says_how_well(opened):
     panel = opened().ready()
     panel.press("play")
@@ -302,7 +302,6 @@ def test_both_students_learn_and_the_panel_says_how_well(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_a_log_of_the_page_is_replayed_in_python_and_one_of_python_in_the_page(opened, digits, tmp_path):
     panel = opened("units=20&images=500&missing=3").ready()
     panel.press("play")
@@ -340,7 +339,6 @@ def test_a_log_of_the_page_is_replayed_in_python_and_one_of_python_in_the_page(o
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_a_fork_is_turned_by_itself(opened):
     panel = opened().ready()
     panel.press("step")
@@ -355,7 +353,6 @@ def test_a_fork_is_turned_by_itself(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_a_missing_digit_is_known_again_when_its_bias_is_raised(opened):
     panel = opened("missing=3&T=8&alpha=1").ready()
     panel.press("play")
@@ -369,7 +366,6 @@ def test_a_missing_digit_is_known_again_when_its_bias_is_raised(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_the_address_holds_the_setting_and_sets_it(opened):
     panel = opened("T=8&units=50&seeds=2&missing=79").ready()
     shown = panel.shown()
@@ -379,7 +375,6 @@ def test_the_address_holds_the_setting_and_sets_it(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_a_digit_that_is_drawn_is_read(opened):
     panel = opened().ready()
     panel.press("play")
@@ -394,7 +389,6 @@ def test_a_digit_that_is_drawn_is_read(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_what_cannot_be_done_is_said_in_the_panel(opened):
     panel = opened("lr=10").ready()
     panel.press("play")
@@ -410,7 +404,6 @@ def test_what_cannot_be_done_is_said_in_the_panel(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_an_old_browser_is_told_what_it_lacks(opened):
     panel = opened(before="delete window.DecompressionStream")
     assert "too old to train a student" in panel.page.inner_text("[role=alert]")
@@ -418,7 +411,6 @@ def test_an_old_browser_is_told_what_it_lacks(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_on_a_phone_nothing_is_cut_off(opened):
     panel = opened(width=390, has_touch=True, is_mobile=True, color_scheme="dark").ready()
     assert panel.page.evaluate("document.documentElement.scrollWidth <= 390")
@@ -428,7 +420,6 @@ def test_on_a_phone_nothing_is_cut_off(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("page")
 def test_the_keyboard_alone_is_enough(opened):
     panel = opened().ready()
     panel.page.focus("[data-act=play]")

@@ -171,3 +171,13 @@ def test_a_profile_or_notebook_that_is_not_there_is_named(tmp_path):
         course.profile(NOTEBOOKS[0], "tiny")
     with pytest.raises(ValueError, match=r"'99'.*00_start_here"):
         course.find(ROOT / "notebooks", ["99"])
+
+
+def test_formulas_become_mathml_and_code_stays():
+    made = course.with_mathml(
+        "$\\arg\\max_c s$, $-\\log \\mathrm{softmax}(s)$, $\\log(x)$, $T^2$, `$T^2$` and $$\\frac{1}{T^2}$$"
+    )
+    arg, minus_log, log_of_x, power = made.split(", ", 3)
+    assert "<mi>arg</mi><mspace" in arg and "\\arg" not in made
+    assert "log</mi><mspace" in minus_log and "log</mi><mspace" not in log_of_x
+    assert power.startswith("<i>T</i>², `$T^2$` and <math") and "<mfrac>" in power

@@ -12,6 +12,7 @@ from .notebooks import (
     to_html,
     widget_errors,
     with_mathml,
+    without_slow_formats,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "to_html",
     "widget_errors",
     "with_mathml",
+    "without_slow_formats",
 ]

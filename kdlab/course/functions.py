@@ -46,8 +46,13 @@ def _at_the_end(name: str, value: Any, rest: list[str]) -> tuple[str, Any]:
     return name, value
 
 
-def _chains(code: types.CodeType) -> Iterator[list[str]]:
+@functools.lru_cache(maxsize=8192)  # code does not change
+def _chains(code: types.CodeType) -> tuple[list[str], ...]:
     """Each global that the code loads, and the attributes read of it at once: ["train", "fit"]."""
+    return tuple(_each_chain(code))
+
+
+def _each_chain(code: types.CodeType) -> Iterator[list[str]]:
     chain: list[str] = []
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
@@ -65,6 +70,18 @@ def _chains(code: types.CodeType) -> Iterator[list[str]]:
 
 def _imported(code: types.CodeType, package: str) -> list[tuple[str, Any]]:
     """What the code imports of kdlab in its own lines."""
+    found = []
+    for module_name, names in _imports(code, package):
+        module = importlib.import_module(module_name)
+        for name in names:
+            value = getattr(module, name, None) or importlib.import_module(f"{module_name}.{name}")
+            found += [*functions_of(value)] if isinstance(value, types.ModuleType) else [(name, value)]
+    return found
+
+
+@functools.lru_cache(maxsize=8192)
+def _imports(code: types.CodeType, package: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The modules of kdlab that the code imports, with the names that it takes from each."""
     found, constants = [], []
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
@@ -73,16 +90,11 @@ def _imported(code: types.CodeType, package: str) -> list[tuple[str, Any]]:
             continue
         level, names = constants
         module_name = importlib.util.resolve_name("." * level + step.argval, package) if level else step.argval
-        if not module_name.startswith("kdlab"):
-            continue
-        module = importlib.import_module(module_name)
-        for name in names or ():
-            value = getattr(module, name, None) or importlib.import_module(f"{module_name}.{name}")
-            inside = [*functions_of(value)] if isinstance(value, types.ModuleType) else [(name, value)]
-            found += inside
+        if module_name.startswith("kdlab"):
+            found.append((module_name, tuple(names or ())))
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found += _imported(constant, package)
+            found += _imports(constant, package)
     return found
 
 
@@ -133,6 +145,15 @@ def _digest_of(code: types.CodeType | type, source: str) -> str:
 
 def source_digest(found: Any) -> str:
     """The digest of a function's or class's own source, or of its bytecode where there is no source."""
+    return _digest_in_kdlab(found) if place_of(found) == "kdlab" else _digest_now(found)
+
+
+@functools.lru_cache(maxsize=4096)  # a notebook's own are read at every call: its classes can get other methods
+def _digest_in_kdlab(found: Any) -> str:
+    return _digest_now(found)
+
+
+def _digest_now(found: Any) -> str:
     try:
         source = textwrap.dedent(inspect.getsource(found))
     except (OSError, TypeError):

@@ -5,13 +5,21 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from kdlab import disk
 
+SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 SECONDS_A_CELL = 12 * 3600  # a full run on two cores may want hours; papermill's default is to wait for ever
+
+
+OF_A_PAGE = (  # a page has no font for the icons of buttons
+    ".widget-button i.fa { display: none; }"
+    "math { font-family: 'Latin Modern Math', 'STIX Two Math', 'Cambria Math', 'DejaVu Math TeX Gyre', math, serif; }"
+)
 
 
 def find(folder: Path, wanted: list[str]) -> list[Path]:
@@ -91,7 +99,7 @@ def run(parameters: dict[Path, dict], out: Path, n_at_once: int = 1) -> Iterator
     todo = [path for path in parameters if ended.get(path.stem) != marks[path] or not (out / path.name).exists()]
     yield from ((path, None, "") for path in parameters if path not in todo)
 
-    failed, pool = False, ProcessPoolExecutor(n_at_once, mp_context=get_context("spawn"))
+    failed, pool = False, ProcessPoolExecutor(n_at_once, get_context("spawn"), without_slow_formats)
     try:
         jobs = {pool.submit(_timed, path, out / path.name, parameters[path]): path for path in todo}
         with tqdm(as_completed(jobs), total=len(jobs), desc="notebooks", disable=None, leave=False) as bar:
@@ -106,6 +114,14 @@ def run(parameters: dict[Path, dict], out: Path, n_at_once: int = 1) -> Iterator
         pool.shutdown(cancel_futures=True)
     if not failed:
         done.unlink(missing_ok=True)
+
+
+def without_slow_formats() -> None:
+    """In a process of its own: keep jsonschema, which papermill and nbformat import, from loading a grammar of IRIs.
+
+    That takes two seconds; no notebook has an IRI that is checked, and jsonschema does without where it is missing.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)
 
 
 def _timed(path: Path, out: Path, parameters: dict) -> tuple[float, str]:
@@ -178,6 +194,7 @@ def to_html(notebook: Path, folder: Path) -> Path:
         shutil.copy(Path(__file__).parent.parent / "widgets" / "page" / script, folder)
     shutil.copy(_anywidget_script(), folder / "anywidget.js")
     target = folder / f"{notebook.stem}.html"
+    page = page.replace("</head>", f"<style>{OF_A_PAGE}</style></head>", 1)
     target.write_text(page.replace("<body", '<body data-kd-exported="true"', 1), encoding="utf-8")
     return target
 
@@ -203,13 +220,25 @@ def for_projector(path: Path, folder: Path) -> Path:
 
 def with_mathml(markdown: str) -> str:
     """The text with its $…$ and $$…$$ as MathML, which browsers draw without MathJax; `code` stays as it is."""
-    from latex2mathml.converter import convert
 
     def made(match: re.Match) -> str:
         code, display, inline = match.groups()
-        return code or convert(display or inline, display="block" if display else "inline")
+        return code or (_mathml(display, "block") if display else _in_line(inline))
 
     return re.sub(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", made, markdown, flags=re.S)
+
+
+def _in_line(formula: str) -> str:
+    """A formula in a line of text; a letter with a digit above it as text, which does not spread the lines."""
+    power = re.fullmatch(r"\s*([A-Za-z])\^\{?([0-9])\}?\s*", formula)
+    return f"<i>{power[1]}</i>{SUPERSCRIPTS[int(power[2])]}" if power else _mathml(formula, "inline")
+
+
+def _mathml(formula: str, display: str) -> str:
+    from latex2mathml.converter import convert
+
+    made = convert(formula, display=display).replace("<mi>\\arg</mi>", '<mi>arg</mi><mspace width="0.167em" />')
+    return re.sub(r"<mi>log</mi>(?=<m(?:i|row|frac|sub))", '<mi>log</mi><mspace width="0.167em" />', made)
 
 
 def _anywidget_script() -> Path:

@@ -152,9 +152,9 @@ def _in_page(row: dict) -> str:
     return (
         f"In the page (Chromium, {row['bytes'] / 1e6:.1f} MB, ready after {row['ready_s']} s) a student of "
         f"2 × {row['units']} learns from {row['page']:,} images a second, where kdlab's loop takes "
-        f"{row['kdlab']:,} and the tutorial loop {row['tutorial']:,}, each on one thread; one of 1 × 30 from {row['page_1_x_30']:,}; two "
-        f"of these, drawn and tested while they learn, from {row['played']:,} together. A turned slider reaches a step "
-        f"after {row['turn_median_ms']} ms (95th percentile {row['turn_p95_ms']} ms)."
+        f"{row['kdlab']:,} and the tutorial loop {row['tutorial']:,}, each on one thread; one of 1 × 30 from "
+        f"{row['page_1_x_30']:,}; two of these, drawn and tested while they learn, from {row['played']:,} together. A "
+        f"turned slider reaches a step after {row['turn_median_ms']} ms (95th percentile {row['turn_p95_ms']} ms)."
     )
 
 

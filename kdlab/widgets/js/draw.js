@@ -73,9 +73,10 @@ function frame(el) {
 function words(el, at, model, shown) { // the texts around the picture, the aria-label and dataset.shown
   set(at.title, { text: model.get("title") });
   const numbers = shown.numbers ?? [];
-  join(at.numbers, "span", numbers.flatMap((n) => [n.label, read(n.value) + (n.unit ? ` ${n.unit}` : "")]),
+  const count = ({ value, unit }) => (unit?.startsWith("of ") ? value.toLocaleString("en") : read(value)); // no 696.0 of 10,000
+  join(at.numbers, "span", numbers.flatMap((n) => [n.label, count(n) + (n.unit ? ` ${n.unit}` : "")]),
     (text, i) => ({ text, class: i % 2 ? "kd-value" : "kd-name" }));
-  const said = numbers.map((n) => `${n.label} ${read(n.value)} ${n.unit}`.trim());
+  const said = numbers.map((n) => `${n.label} ${count(n)} ${n.unit}`.trim());
   set(at.picture, { "aria-label": [model.get("title"), shown.T && `T = ${read(shown.T)}`, ...said, shown.said]
     .filter(Boolean).join("; ") });
   el.dataset.shown = JSON.stringify({ ...shown, said: undefined });

@@ -167,7 +167,7 @@ const recipes = {
   confusion(d, k) {
     const matrix = confusion(d.logits, d.labels, d.classes, k.bias), sum = (row) => row.reduce((a, b) => a + b, 0);
     const errors = sum(matrix.map((row, i) => sum(row) - row[i]));
-    const numbers = [{ label: "errors", value: errors, unit: `of ${d.logits.length}` }];
+    const numbers = [{ label: "errors", value: errors, unit: `of ${d.logits.length.toLocaleString("en")}` }];
     d.classes.forEach((c) => numbers.push({ label: `${k.labels[c] ?? c}s known`, unit: "%",
       value: (100 * matrix[c][c]) / Math.max(1, sum(matrix[c])) }));
     return { matrix, numbers };
