@@ -156,7 +156,7 @@ def _keep(rows: list[dict], path: Path) -> None:
 def report(
     as_json: Annotated[bool, typer.Option("--json", help="print the claims as JSON, and write nothing")] = False,
 ) -> None:
-    """The paper's claims beside what was measured, as build/html/report.html; and the README's numbers anew."""
+    """The claims beside what was measured, as build/html/report.html; and the README's and results/' numbers."""
     from kdlab.course import claims_page, readme, records
 
     root = place.root()
@@ -168,9 +168,11 @@ def report(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.html").write_text(claims_page.of(rows, folder), encoding="utf-8")
     print(f"{_shown(folder / 'report.html')}: {claims_page.counted(rows)}")
-    page, results = root / "README.md", root / "results"
-    if page.exists() and "<!-- results: " in (text := page.read_text(encoding="utf-8")):  # a checkout
-        page.write_text(readme.fill(text, results), encoding="utf-8")
+    results, pages = root / "results", [root / name for name in readme.PAGES]
+    filled = [page for page in pages if page.exists() and "<!-- results: " in page.read_text(encoding="utf-8")]
+    for page in filled:  # a checkout
+        page.write_text(readme.fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+    if filled:
         (root / "docs" / "claims.svg").write_text(readme.figure(results), encoding="utf-8")
 
 

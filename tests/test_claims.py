@@ -417,7 +417,7 @@ def test_a_full_record_has_all_that_it_must(path):
     assert record["seconds"] is None or record.get("code"), "seconds without a key may be the clock of any run"
 
 
-def test_the_readme_marks_the_stale_records_and_no_others(monkeypatch):
+def test_the_results_page_marks_the_stale_records_and_no_others(monkeypatch):
     """Lists them, too, as a warning: pytest shows it below the results."""
     monkeypatch.chdir(ROOT)
     reasons = {path.stem: records.stale(json.loads(path.read_text(encoding="utf-8"))) for path in RESULTS}
@@ -426,7 +426,7 @@ def test_the_readme_marks_the_stale_records_and_no_others(monkeypatch):
         by_reason = {why: [id for id in stale if stale[id] == why] for why in stale.values()}
         listed = "\n".join(f"{why}: {', '.join(ids)}" for why, ids in by_reason.items())
         warnings.warn(f"{len(stale)} of {len(reasons)} records are stale:\n{listed}", stacklevel=1)
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "results" / "README.md").read_text(encoding="utf-8").splitlines()
     shown = {
         id: next(line for line in lines if f"| {claims.claim(id).says} ({claims.claim(id).unit}) |" in line)
         for id in reasons

@@ -1,4 +1,4 @@
-"""From what was measured to what the README says: results/ and the packaged teacher's record in, Markdown out."""
+"""From what was measured to what the pages say: results/ and the packaged teacher's record in, Markdown out."""
 
 import itertools
 import json
@@ -10,8 +10,9 @@ from kdlab import store
 from kdlab.metrics import Row, Table
 from kdlab.metrics.table import PLUS_MINUS
 
-from . import claims, claims_page, records
+from . import claims, claims_page, records, summary
 
+PAGES = ("README.md", "results/README.md")  # those that `kdlab report` fills
 BLOCK = re.compile(r"(<!-- results: (?P<name>\w+) -->\n)(?:.*?\n)??(<!-- end -->)", re.S)
 
 
@@ -25,6 +26,7 @@ def fill(text: str, results: Path) -> str:
         "live": _live,
         "claims": _claims,
         "bert": _bert,
+        "summary": lambda results: summary.summary(judged(results), _compressed(results)),
     }
 
     def made(match: re.Match) -> str:
@@ -215,8 +217,7 @@ def _bert(results: Path) -> str:
 
 def _ruler(results: Path) -> str:
     """The rows of all notebooks, once notebook 09 has measured the first, of which the others are shares."""
-    files = [_read(path) for path in sorted((results / "ruler").glob("*.json"))]
-    found = [Row.from_plain(row) for file in files for row in file["rows"]]
+    files, found = _ruler_files(results), _compressed(results)
     if not found or found[0].name != "BERT":
         return ""
     head, *lines = Table(found).cells()
@@ -226,6 +227,15 @@ def _ruler(results: Path) -> str:
         f"no other number stands beside it; points beside BERT are on the same texts. {PLUS_MINUS} "
         f"{_machines(file['machine'] for file in files)}; {found[0].threads} thread(s).\n\n"
     )
+
+
+def _ruler_files(results: Path) -> list[dict]:
+    return [_read(path) for path in sorted((results / "ruler").glob("*.json"))]
+
+
+def _compressed(results: Path) -> list[Row]:
+    """The rows of all notebooks."""
+    return [Row.from_plain(row) for file in _ruler_files(results) for row in file["rows"]]
 
 
 def figure(results: Path) -> str:

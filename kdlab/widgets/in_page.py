@@ -174,12 +174,13 @@ def write_page(path: Path | str, packed: bytes, **given: float) -> Path:
     filled = {
         "STYLE": (JS / "style.css").read_text(encoding="utf-8"),
         "PANEL": panel_script(),
+        "HERO": _source("hero"),
         "WORKER": worker_script(),
         "PACK": base64.b64encode(packed).decode(),
         "GIVEN": json.dumps(given),
     }
     for name, text in filled.items():
-        page = page.replace(f"/*{name}*/", text.replace("</", "<\\/") if name in ("PANEL", "WORKER") else text)
+        page = page.replace(f"/*{name}*/", text.replace("</", "<\\/") if name in ("PANEL", "HERO", "WORKER") else text)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

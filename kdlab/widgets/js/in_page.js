@@ -68,7 +68,7 @@ function rangeIn(el, name, said, low, high, log, step, act) { // a slider with i
   const get = () => exact ?? (log ? Number((10 ** input.value).toPrecision(3)) : Number(input.value));
   const show = () => { set(shown, { text: short(Number(get().toPrecision(3))) }); input.setAttribute("aria-valuetext", shown.textContent); };
   input.addEventListener("input", () => { exact = null; show(); act(get()); });
-  return { get, text, label, put: (value) => { exact = Number(value); input.value = log ? Math.log10(value) : value; show(); } };
+  return { get, text, label, put: (value) => { exact = Number(value); input.value = log ? Math.log10(value) : value; show(); }, limit: (most) => { input.max = most; show(); } };
 }
 function buttonsIn(el, list) {
   const bar = make(el, "div", { class: "kd-buttons" });
@@ -85,11 +85,23 @@ function spread(errors, n) { // of the mean over seeds: its standard error
 }
 const called = (name) => (name === "alone" ? "student alone" : name);
 
+// The test image of which the teacher is nearly sure, and right, and that looks most like another class.
+function doubtful({ classes, y, t }) {
+  const p = (i, T) => softmax(Array.from(t.subarray(i * classes, (i + 1) * classes)), T);
+  let best = 0, most = -1;
+  for (let i = 0; i < y.length; i += 1) {
+    const sure = p(i, 1)[y[i]], second = Math.max(...p(i, 4).filter((_, c) => c !== y[i]));
+    if (sure > 0.9 && second > most) [best, most] = [i, second];
+  }
+  return best;
+}
+
 // ---- the panel
 
 // el: where it goes; source: the worker's program; packed: bytes of the data, gzipped; given: knobs and setup to begin with.
-// changed({knobs and setup}): called when a hand turned one; kept(log): called with a log that was saved. Returns what removes it.
-function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () => {} }) {
+// changed({knobs and setup}): called when a hand turned one; kept(log): with a log that was saved; opened(header): with the test
+// images, their labels and the teacher's logits; told(data): with all that the worker reports. Returns {remove, worker, listen}.
+function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () => {}, opened = () => {}, told = () => {} }) {
   el.classList.add("kd", "kd-page");
   if (typeof Worker === "undefined" || typeof DecompressionStream === "undefined") {
     make(el, "p", { class: "kd-problem", role: "alert", text: "This browser is too old to train a student in the page: it needs Web Workers and DecompressionStream (Chrome 80, Firefox 113, Safari 16.4, or later)." });
@@ -151,7 +163,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
   });
 
   function bars() {
-    if (!header || !last) return;
+    if (!header || !last || last.look !== look) return; // the answers for this image are on their way
     const asked = (rows) => Object.fromEntries(Object.entries(rows).map(([name, row]) => [called(name), [row]]));
     const T = sliders.T.get(), { classes } = header;
     parts.soft.put({ T, inputs: { teacher: [Array.from(header.t.subarray(look * classes, (look + 1) * classes))], ...asked(last.shown) }, highlight: [header.y[look]] });
@@ -196,6 +208,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
   }
   worker.onmessage = ({ data }) => {
     more(data);
+    told(data);
     if (data.kind === "log") { save(data.log); return; }
     if (data.kind !== "state") return;
     if (data.problem) say(data.problem, true);
@@ -205,7 +218,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
     set(buttons.play, { text: playing ? "❚❚ Pause" : "▶ Play" });
     for (const { name, number, errors } of data.marks) points.errors.push([called(name), number, Math.max(percent(errors, header.n_test), 0.05)]);
     for (const { name, number, terms } of data.groups) if (terms && number) points.terms.push(...(name === "alone" ? [["student alone, label", number, terms[0]]] : [[`${name}, soft targets`, number, terms[1]], [`${name}, label`, number, terms[0]]]));
-    if (data.ready) { el.dataset.ready = true; seen.put(look); }
+    if (data.ready) { el.dataset.ready = true; seen.put(look); ask({ look }); }
     if (data.ready || data.begun) parts.bias.hidden = !missing().length;
     if (data.forked) { active = data.forked; say(`run ${data.forked} begins here; the knobs turn it now`); }
     if (data.ready || data.begun || data.forked) { choose(); activate(active); }
@@ -231,10 +244,13 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
   say("loading");
   unzipped(packed).then((buffer) => {
     header = headerOf(buffer);
-    look = Math.min(Math.max(0, look), header.n_test - 1);
+    look = Math.min(Math.max(0, given.image === undefined ? doubtful(header) : look), header.n_test - 1);
     parts.image.put({ images: new DataView(header.images.buffer, header.images.byteOffset, header.images.length), shape: [header.n_test, header.side, header.side], captions: Array.from(header.y, (c) => `a ${header.names[c]}`), labels: header.names });
     parts.soft.put({ labels: header.names });
     parts.read.put({ labels: header.names });
+    seen.limit(header.n_test - 1);
+    sliders.images.limit(header.n);
+    opened(header);
     ask({ pack: buffer, begin: setup(), knobs: knobs() });
   }, () => say("the data of this page are damaged: save or export it again", true));
   return { remove: () => { worker.terminate(); URL.revokeObjectURL(url); document.removeEventListener("visibilitychange", hide); }, worker, listen: (f) => { more = f; } };
