@@ -137,6 +137,8 @@ def run(
                     "machine": machine.describe(),
                 }
             )
+    if html and rows:
+        print(_shown(course.write_index(root / "build" / "html", course.readme.COURSE)))
     if keep and not failed:
         _keep(rows, root / "results" / "notebooks.json")
     if failed:

@@ -395,6 +395,10 @@ def test_the_address_holds_the_setting_and_sets_it(opened):
     assert shown["groups"][1]["used"]["T"] == 8 and len(shown["groups"][1]["errors"]) == 2
     panel.slide("T", 1)
     assert "T=10" in panel.page.url and "units=50" in panel.page.url and "alpha" not in panel.page.url
+    panel.page.evaluate("location.hash = 'T=3&layers=2'")  # as if it was typed
+    panel.page.wait_for_function(
+        "JSON.parse(document.getElementById('panel').dataset.shown ?? '{}').groups?.[1].used.T === 3", timeout=60_000
+    )
 
 
 @pytest.mark.browser

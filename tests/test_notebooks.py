@@ -181,3 +181,12 @@ def test_formulas_become_mathml_and_code_stays():
     assert "<mi>arg</mi><mspace" in arg and "\\arg" not in made
     assert "log</mi><mspace" in minus_log and "log</mi><mspace" not in log_of_x
     assert power.startswith("<i>T</i>², `$T^2$` and <math") and "<mfrac>" in power
+
+
+def test_links_between_pages_lead_somewhere_and_the_index_lists_the_pages_that_are_there(tmp_path):
+    cell = nbformat.v4.new_markdown_cell("[01](01_soft_targets.ipynb), [paper](https://a.b/c), [docs](../docs/x.md)")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "00_start_here.ipynb")
+    page = course.to_html(tmp_path / "00_start_here.ipynb", tmp_path / "html").read_text()
+    assert 'href="01_soft_targets.html"' in page and 'href="https://a.b/c"' in page and "../docs" not in page
+    index = course.write_index(tmp_path / "html", course.readme.COURSE).read_text()
+    assert "<a href='00_start_here.html'>00 Start here</a>" in index and "01_soft_targets" not in index

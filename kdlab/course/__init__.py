@@ -13,6 +13,7 @@ from .notebooks import (
     widget_errors,
     with_mathml,
     without_slow_formats,
+    write_index,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "widget_errors",
     "with_mathml",
     "without_slow_formats",
+    "write_index",
 ]

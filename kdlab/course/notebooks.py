@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kdlab import disk
@@ -187,7 +187,7 @@ def to_html(notebook: Path, folder: Path) -> Path:
     executed = nbformat.read(notebook, as_version=4)
     for cell in executed.cells:
         if cell.cell_type == "markdown":
-            cell.source = with_mathml(cell.source)
+            cell.source = _among_pages(with_mathml(cell.source))
     page, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": notebook.stem}})
     folder.mkdir(parents=True, exist_ok=True)
     for script in ("require.js", "embed-amd.js"):
@@ -196,6 +196,31 @@ def to_html(notebook: Path, folder: Path) -> Path:
     target = folder / f"{notebook.stem}.html"
     page = page.replace("</head>", f"<style>{OF_A_PAGE}</style></head>", 1)
     target.write_text(page.replace("<body", '<body data-kd-exported="true"', 1), encoding="utf-8")
+    return target
+
+
+def _among_pages(markdown: str) -> str:
+    """Links to notebooks lead to their pages; what is in other folders of the course is not handed out with them."""
+    to_pages = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.html)", markdown)
+    return re.sub(r"\[([^]]+)\]\(\.\./[^)]*\)", r"\1", to_pages)
+
+
+def write_index(folder: Path, course: Iterable[tuple[str, str, str, str]]) -> Path:
+    """Write index.html, of the notebooks (number, title, name of the file, question) whose pages are in `folder`."""
+    rows = "".join(
+        f"<li><a href='{file}.html'>{number} {title}</a>: {question}</li>"
+        for number, title, file, question in course
+        if (folder / f"{file}.html").exists()
+    )
+    report = "<p><a href='report.html'>The paper, claim by claim</a></p>" if (folder / "report.html").exists() else ""
+    target = folder / "index.html"
+    target.write_text(
+        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        "<title>kdlab</title><style>body { font: 17px/1.6 system-ui, sans-serif; max-width: 760px; margin: 2rem auto; "
+        "padding: 0 1rem; } ul { list-style: none; padding: 0; } li { margin: .5rem 0; }</style>"
+        f"<h1>kdlab: knowledge distillation, live</h1><ul>{rows}</ul>{report}</html>\n",
+        encoding="utf-8",
+    )
     return target
 
 

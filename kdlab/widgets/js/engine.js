@@ -256,7 +256,7 @@ const RANGES = { T: [0.1, 100], alpha: [0, 1], lr: [1e-5, 10], smoothing: [0, 0.
 class Run {
   // data: of `cases`; recipe: {hidden, classes, pixels, seed, batch_size, optimizer}; knobs: {T, alpha, lr, smoothing}
   constructor(data, recipe, knobs) {
-    if (!data.x.n) throw new RangeError("no image is left to learn from: fewer digits must be missing");
+    if (!data.x.n) throw new RangeError("no image is left to learn from: all digits are missing; uncheck at least one");
     this.data = data;
     this.recipe = { batch_size: 64, optimizer: "adam", ...recipe };
     this.student = new Student([recipe.pixels, ...recipe.hidden, recipe.classes], recipe.seed);

@@ -1,6 +1,6 @@
 // The panel of a student that learns in the page: knobs, buttons and pictures around the worker that trains it.
 const KNOBS = [ // name, what it says, from, to, on a log scale
-  ["T", "temperature T", 0.1, 100, true], ["alpha", "alpha, share of the soft targets", 0, 1, false],
+  ["T", "temperature T", 0.1, 100, true], ["alpha", "alpha, soft targets' share", 0, 1, false],
   ["lr", "learning rate", 1e-5, 10, true], ["smoothing", "label smoothing", 0, 0.5, false]];
 const SETUP = { units: 30, layers: 1, images: 3000, seeds: 1, missing: "" };
 const START = { T: 4, alpha: 0.9, lr: 0.01, smoothing: 0 };
@@ -83,7 +83,7 @@ function spread(errors, n) { // of the mean over seeds: its standard error
   const mean = percent(errors, n), own = errors.map((e) => (100 * e) / n);
   return errors.length < 2 ? 0 : Math.sqrt(own.reduce((s, v) => s + (v - mean) ** 2, 0) / (errors.length - 1) / errors.length);
 }
-const called = (name) => (name === "alone" ? "student alone" : name);
+const called = (name) => (name === "alone" ? "student alone" : `distilled ${name}`);
 
 // The test image of which the teacher is nearly sure, and right, and that looks most like another class.
 function doubtful({ classes, y, t }) {
@@ -123,7 +123,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
     ["play", "▶ Play", "train, until Pause", () => ask({ play: !playing })],
     ["step", "Step", "take one minibatch", () => ask({ step: 1 })],
     ["reset", "Reset", "begin again with these knobs", restart],
-    ["fork", "Fork", "from here on two runs: turn the knobs of the new one", () => ask({ fork: active })],
+    ["fork", "Fork", "copy this run; the knobs then turn the copy", () => ask({ fork: active })],
     ["save", "Save log", "the knobs' log, which kdlab.live.replay reads in Python", () => ask({ log: active })],
     ["load", "Load log", "follow a log that was saved here or in Python", () => parts.file.click()]]);
   const sliders = Object.fromEntries(KNOBS.map(([name, said, low, high, log]) => {
@@ -150,7 +150,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
     box.addEventListener("change", () => turned("missing")(boxes.map((b, d) => (b.checked ? d : "")).join("")));
     return box;
   });
-  const bias = rangeIn(parts.bias, "bias", "bias of the missing digits", -10, 10, false, 0.1, (value) => ask({ bias: value }));
+  const bias = rangeIn(parts.bias, "bias", "bias, added to the logits of the missing digits", -10, 10, false, 0.1, (value) => ask({ bias: value }));
   bias.put(0);
   const seen = rangeIn(parts.chosen, "image", "test image", 0, 999, false, 1, (value) => { look = value; now.image = value; changed({ ...now }); ask({ look }); });
 
@@ -171,7 +171,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
     parts.image.put({ index: look });
   }
   function table() {
-    const head = ["run", "step", `test errors of ${header.n_test.toLocaleString("en")}`, "percent", "T", "alpha", "rate", "smoothing"];
+    const head = ["run", "step", `wrong of ${header.n_test.toLocaleString("en")}`, "error rate, %", "T", "alpha", "learning rate", "smoothing"];
     const rows = last.groups.map(({ name, number, used, errors }) => {
       const e = spread(errors, header.n_test), mean = errors.reduce((a, b) => a + b, 0) / errors.length;
       return [called(name), number.toLocaleString("en"), short(mean), `${percent(errors, header.n_test).toFixed(1)}${errors.length > 1 ? ` ± ${e.toFixed(1)} (${errors.length} seeds)` : ""}`,
@@ -183,7 +183,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
   }
   function choose() { // which run the knobs turn; shown once there are two
     const names = last.groups.map(({ name }) => name).filter((name) => name !== "alone");
-    join(parts.choice, "button", names.length > 1 ? names : [], (name) => ({ type: "button", text: `knobs of ${name}`, "aria-pressed": name === active, "data-run": name }));
+    join(parts.choice, "button", names.length > 1 ? names : [], (name) => ({ type: "button", text: `knobs of ${called(name)}`, "aria-pressed": name === active, "data-run": name }));
   }
   parts.choice.addEventListener("click", ({ target }) => { if (target.dataset.run) activate(target.dataset.run); });
   function activate(name) {
@@ -217,7 +217,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
     playing = data.playing;
     set(buttons.play, { text: playing ? "❚❚ Pause" : "▶ Play" });
     for (const { name, number, errors } of data.marks) points.errors.push([called(name), number, Math.max(percent(errors, header.n_test), 0.05)]);
-    for (const { name, number, terms } of data.groups) if (terms && number) points.terms.push(...(name === "alone" ? [["student alone, label", number, terms[0]]] : [[`${name}, soft targets`, number, terms[1]], [`${name}, label`, number, terms[0]]]));
+    for (const { name, number, terms } of data.groups) if (terms && number) points.terms.push(...(name === "alone" ? [["student alone, label", number, terms[0]]] : [[`${called(name)}, soft targets`, number, terms[1]], [`${called(name)}, label`, number, terms[0]]]));
     if (data.ready) { el.dataset.ready = true; seen.put(look); ask({ look }); }
     if (data.ready || data.begun) parts.bias.hidden = !missing().length;
     if (data.forked) { active = data.forked; say(`run ${data.forked} begins here; the knobs turn it now`); }
@@ -264,15 +264,15 @@ function page(el) { // the panel's rooms, empty
   make(details, "summary", { text: "Students and data: size, number of images, missing digits, seeds" });
   const setup = room(details, "setup"), bias = room(controls, "bias"), pictures = room(el, "pictures"), of = (name) => make(pictures, "div", { class: `kd kd-picture-${name}` });
   bias.hidden = true;
-  const errors = curvesIn(of("errors"), { title: "Who errs how often", y_label: "test errors, percent", log_y: true });
-  const terms = curvesIn(of("terms"), { title: "The terms of the loss", y_label: "nats", log_y: true });
+  const errors = curvesIn(of("errors"), { title: "Test error rate", y_label: "percent of the test images", log_y: true });
+  const terms = curvesIn(of("terms"), { title: "The terms of the loss", y_label: "loss, nats", log_y: true });
   const cases = make(pictures, "div", { class: "kd-room-cases" }), soft = local({ ...LOOK, recipe: "nets", title: "Soft targets of a test image", y_label: "probability at T", y_max: 1, height: 260 });
   const chosen = make(cases, "div"), row = make(cases, "div", { class: "kd-row" }), image = local({ ...LOOK, images: new DataView(new ArrayBuffer(0)), shape: [0, 28, 28], show: [], captions: [], size: 112 });
   Digit.render({ model: image, el: make(row, "div") });
-  soft.set("inputs", { teacher: [], "student alone": [], A: [] });
+  soft.set("inputs", { teacher: [], "student alone": [], "distilled A": [] });
   soft.set("labels", [..."0123456789"]);
   Bars.render({ model: soft, el: make(row, "div", { class: "kd-wide" }) });
-  const draw = make(pictures, "div", { class: "kd-room-pad kd-row" }), pad = make(draw, "div"), read = local({ ...LOOK, recipe: "nets", title: "what the students see in it: draw a digit first", y_label: "probability", y_max: 1, height: 260, labels: [..."0123456789"], inputs: { "student alone": [], A: [] } });
+  const draw = make(pictures, "div", { class: "kd-room-pad kd-row" }), pad = make(draw, "div"), read = local({ ...LOOK, recipe: "nets", title: "what the students see in it: draw a digit first", y_label: "probability", y_max: 1, height: 260, labels: [..."0123456789"], inputs: { "student alone": [], "distilled A": [] } });
   Bars.render({ model: read, el: make(draw, "div", { class: "kd-wide" }) });
   const table = make(el, "table", { class: "kd-runs" }), head = make(make(table, "thead"), "tr"), body = make(table, "tbody");
   const file = make(el, "input", { type: "file", accept: ".json,application/json", hidden: true });
