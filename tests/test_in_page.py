@@ -296,8 +296,12 @@ def test_both_students_learn_and_the_panel_says_how_well(opened):
     alone, taught = shown["groups"]
     assert alone["number"] == taught["number"] >= 400
     assert alone["errors"][0] < 120 and taught["errors"][0] < 120  # of 1,000; a guess makes 900
-    row = panel.page.inner_text(".kd-runs tbody tr:nth-child(2)")
-    assert re.search(rf"A\s+{taught['number']:,}\s+{taught['errors'][0]}\b", row)
+    said = f"A {taught['number']:,} {taught['errors'][0]} "  # drawn a moment later
+    panel.page.wait_for_function(
+        "said => document.querySelector('.kd-runs tbody tr:nth-child(2)').innerText.split(/\\s+/).join(' ')"
+        ".includes(said)",
+        arg=said,
+    )
     assert "images a second" in panel.status()
 
 
