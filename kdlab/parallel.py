@@ -69,9 +69,24 @@ def _spread(function: Callable, jobs: list[tuple], open_jobs: list[int], n_jobs:
     if backend != "loky":  # a worker of a cluster has folders of its own, and spreads its own jobs no further
         here = {name: value for name, value in here.items() if name not in (*disk.SETTINGS, "KDLAB_SCHEDULER")}
         here |= {"KDLAB_BACKEND": "loky", "KDLAB_SCHEDULER": "", "KDLAB_WORKERS": "1"}
+    if backend == "ray":  # its backend for joblib gives no result before all are there
+        with _connected(backend):
+            yield from _by_ray(function, jobs, open_jobs, here)
+        return
     with _connected(backend), parallel_config(backend=backend, n_jobs=n_jobs):
         work = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
         yield from work(delayed(_one)(function, i, jobs[i], here) for i in open_jobs)
+
+
+def _by_ray(function: Callable, jobs: list[tuple], open_jobs: list[int], environment: dict[str, str]):
+    """(number, result) of each open job, as it comes; ray itself begins again what a lost worker had."""
+    import ray
+
+    task = ray.remote(_one)
+    waiting = [task.remote(function, i, jobs[i], environment) for i in open_jobs]
+    while waiting:
+        (done, *_), waiting = ray.wait(waiting)
+        yield ray.get(done)
 
 
 def _one(function: Callable, number: int, job: tuple, environment: dict[str, str]) -> tuple[int, Any]:
@@ -141,9 +156,9 @@ def _register(backend: str) -> None:
 
             distributed.get_client()
         elif backend == "ray":
-            from ray.util.joblib import register_ray
+            import ray
 
-            register_ray()
+            ray.init(ignore_reinit_error=True, include_dashboard=False, log_to_driver=False)
         elif backend != "loky":
             raise ValueError(
                 f"backend is 'loky', 'dask' or 'ray', got {backend!r}; threads would share torch's random state"
