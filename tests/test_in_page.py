@@ -232,6 +232,7 @@ class Panel:
             offline=True, viewport={"width": width, "height": 900}, accept_downloads=True, **look
         )
         self.page, self.asked, self.errors = self.context.new_page(), [], []
+        self.page.set_default_timeout(120_000)  # only what hangs takes so long
         self.page.on("request", lambda r: self.asked.append(r.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         if before:
