@@ -29,9 +29,7 @@ def in_page(rounds: int, steps: int = STEPS, images: int = 60_000, presses: int 
 
     from kdlab.widgets import in_page
 
-    digits, files = in_page.mnist(), loops.torchvision_files()
-    packed = in_page.pack(digits["train"], digits["test"], list("0123456789"))
-    path = in_page.write_page(Path(tempfile.mkdtemp()) / "student.html", packed)
+    files, path = loops.torchvision_files(), in_page.write_page(Path(tempfile.mkdtemp()) / "student.html")
     x, y, *_ = data.load("mnist", "cpu")
     with sync_playwright() as playwright:
         program = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGS)

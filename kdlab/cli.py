@@ -158,7 +158,7 @@ def _keep(rows: list[dict], path: Path) -> None:
 def report(
     as_json: Annotated[bool, typer.Option("--json", help="print the claims as JSON, and write nothing")] = False,
 ) -> None:
-    """The claims beside what was measured, as build/html/report.html; and the README's and results/' numbers."""
+    """The claims beside what was measured, as build/html/report.html; and the pages of results anew."""
     from kdlab.course import claims_page, readme, records
 
     root = place.root()
@@ -197,9 +197,7 @@ def page(path: Annotated[Path, typer.Argument(help="the file to write")] = Path(
     """Write a page on which a student learns in the browser: one file that needs neither Python nor a network."""
     from kdlab.widgets import in_page
 
-    digits = in_page.mnist()
-    packed = in_page.pack(digits["train"], digits["test"], list("0123456789"))
-    print(f"{in_page.write_page(path, packed)}: open it in a browser, or hand it out")
+    print(f"{in_page.write_page(path)}: open it in a browser, or hand it out")
 
 
 @store_app.command("where")

@@ -125,7 +125,7 @@ def _one_a_core() -> int:
 
 @contextlib.contextmanager
 def _connected(backend: str) -> Generator[None]:
-    """Connect to the cluster at KDLAB_SCHEDULER for the block, if one is set, and make the backend known to joblib."""
+    """Connect to the cluster at KDLAB_SCHEDULER for the block, if one is set, and make the backend ready."""
     address = os.environ.get("KDLAB_SCHEDULER", "") if backend != "loky" else ""
     with contextlib.ExitStack() as stack:
         try:
@@ -149,7 +149,7 @@ def _connected(backend: str) -> Generator[None]:
 
 
 def _register(backend: str) -> None:
-    """Make the backend known to joblib, or say what is missing."""
+    """Make the backend ready, or say what is missing."""
     try:
         if backend == "dask":
             import distributed

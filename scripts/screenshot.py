@@ -22,10 +22,7 @@ TURNED = range(14, 26)  # frames at which the hand turns T up
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
-    digits = in_page.mnist()
-    page_file = in_page.write_page(
-        ROOT / "docs" / "student.html", in_page.pack(digits["train"], digits["test"], list("0123456789"))
-    )
+    page_file = in_page.write_page(ROOT / "docs" / "student.html")
     with sync_playwright() as playwright:
         program = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGS)
         page = program.new_context(offline=True, viewport={"width": 960, "height": 1500}).new_page()

@@ -201,6 +201,20 @@ def test_what_a_page_cannot_keep_is_refused(change, said, digits):
         in_page.pack(change(*few), change(*few), NAMES)
 
 
+def test_more_classes_than_the_panel_shows_are_refused(digits):
+    x, y, t = (part[:20] for part in digits["train"])
+    many = (x, y, torch.cat([t, t[:, :1]], dim=1))
+    with pytest.raises(ValueError, match="at most 10 classes"):
+        in_page.pack(many, many, [*NAMES, "other"])
+
+
+def test_a_live_panel_without_a_teachers_logits_has_no_student_in_the_page(digits):
+    x, y, _ = (part[:50] for part in digits["train"])
+    run = live.Run(lambda: models.mlp((5,)), (x, y), lambda knobs: train.labels(), live.Knobs(lr=0.01))
+    with pytest.raises(ValueError, match="teacher=metrics.logits"):
+        in_page.or_in_page(in_page.Live(run, (x, y), NAMES))
+
+
 def test_a_log_of_elsewhere_is_no_pages_log(digits):
     with pytest.raises(ValueError, match="not saved by a page"):
         in_page.run({"settings": {}}, digits["train"])

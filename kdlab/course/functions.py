@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 import textwrap
@@ -145,11 +146,15 @@ def _digest_of(code: types.CodeType | type, source: str) -> str:
 
 def source_digest(found: Any) -> str:
     """The digest of a function's or class's own source, or of its bytecode where there is no source."""
-    return _digest_in_kdlab(found) if place_of(found) == "kdlab" else _digest_now(found)
+    if place_of(found) != "kdlab":  # a notebook's own are read at every call: its classes can get other methods
+        return _digest_now(found)
+    file = getattr(sys.modules.get(found.__module__), "__file__", None)
+    return _digest_in_kdlab(found, os.stat(file).st_mtime_ns if file else 0)
 
 
-@functools.lru_cache(maxsize=4096)  # a notebook's own are read at every call: its classes can get other methods
-def _digest_in_kdlab(found: Any) -> str:
+@functools.lru_cache(maxsize=4096)
+def _digest_in_kdlab(found: Any, written: int) -> str:
+    """written: when its file was, so that code that is edited and reloaded, in place, is read again."""
     return _digest_now(found)
 
 

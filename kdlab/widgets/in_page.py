@@ -26,20 +26,21 @@ from .pieces import JS
 
 PIECES = ("curves", "bars", "digit", "pad")
 KNOBS = {"T": (0.1, 100.0, True), "alpha": (0.0, 1.0, False), "lr": (1e-5, 10.0, True), "smoothing": (0.0, 0.5, False)}
+DIGITS, SIDE = tuple("0123456789"), 28  # the pad draws on so many pixels, and ten classes can be left out
 OPTIMIZERS = {"adam": train.adam, "sgd": lambda weights, lr: torch.optim.SGD(weights, lr, momentum=0.9)}
 
 
 def pack(part: train.Data, test: tuple[Tensor, Tensor, Tensor], names: Sequence[str]) -> bytes:
     """Return the data of a page, gzipped: images, labels and a teacher's logits, (x, y, t) to learn from and to test.
 
-    x: (n, 1, side, side) floats that are whole 255ths, as `data.load` gives them; y: class numbers below 256; t: (n,
-    classes) float32. Raises ValueError for images of another shape or with other values, which a byte would change.
+    x: (n, 1, 28, 28) floats that are whole 255ths, as `data.load` gives them; y: class numbers; t: (n, classes) logits,
+    at most ten classes. Raises ValueError for images of another shape, or with values that a byte would change.
     """
     x, y, logits = (torch.cat([a.cpu(), b.cpu()]) for a, b in zip(part, test, strict=True))
-    if x.dim() != 4 or x.shape[1] != 1 or x.shape[2] != x.shape[3] or logits.shape != (len(x), len(names)):
+    if x.shape[1:] != (1, SIDE, SIDE) or logits.shape != (len(x), len(names)) or len(names) > len(DIGITS):
         raise ValueError(
-            f"a page takes square images of one channel (n, 1, side, side) and logits (n, {len(names)}), one for each "
-            f"name, got {tuple(x.shape)} and {tuple(logits.shape)}"
+            f"a page takes square images of one channel (n, 1, {SIDE}, {SIDE}) and logits (n, {len(names)}), one for "
+            f"each name, of at most {len(DIGITS)} classes, got {tuple(x.shape)} and {tuple(logits.shape)}"
         )
     images = (x * 255).round().to(torch.uint8)
     if not torch.equal(images.float() / 255, x):
@@ -117,14 +118,14 @@ def objective(knobs: live.Knobs) -> train.Objective:
 
 def worker_script() -> str:
     """Return the worker's program."""
-    return "\n".join(_source(name) for name in ("engine", "engine_log", "engine_worker"))
+    return "\n".join(_source(name) for name in ("pack", "engine", "engine_log", "engine_worker"))
 
 
 def panel_script() -> str:
     """Return the panel's program: `inPage` and the pieces that it draws with."""
     pieces = [f"const {name.capitalize()} = (() => {{\n{_source(name)}\n}})();" for name in PIECES]
     pieces = [piece.replace("export default", "return") for piece in pieces]
-    return "\n".join([_source("math"), _source("draw"), *pieces, _source("in_page")])
+    return "\n".join([_source("math"), _source("draw"), *pieces, _source("pack"), _source("in_page")])
 
 
 def _source(name: str) -> str:
@@ -146,7 +147,7 @@ class InPage(anywidget.AnyWidget):
     given = t.Dict().tag(sync=True)
     log = t.Dict(allow_none=True, default_value=None).tag(sync=True)
 
-    def __init__(self, data: dict[str, tuple] | None = None, names: Sequence[str] = tuple("0123456789"), **knobs):
+    def __init__(self, data: dict[str, tuple] | None = None, names: Sequence[str] = DIGITS, **knobs):
         found = data or mnist()
         super().__init__(packed=pack(found["train"], found["test"], names), source=worker_script(), given=knobs)
 
@@ -158,6 +159,11 @@ def or_in_page(panel: Live, **knobs: Any) -> w.VBox:
     InPage; T, alpha and lr begin where the panel's do.
     """
     run = panel.runs["A"]
+    if panel.teacher is None or not isinstance(run.recipe["data"], tuple) or len(run.recipe["data"]) != 3:
+        raise ValueError(
+            "a student in the page learns from (x, y, teacher's logits) and is tested beside the teacher: make the run "
+            "on (x, y, metrics.logits(teacher, x)), and the panel with teacher=metrics.logits(teacher, x_test)"
+        )
     begun = {name: value for name, value in run.knobs.start.items() if name in KNOBS}
     n, n_test = min(len(run.recipe["data"][1]), 3_000), min(len(panel.y), 1_000)
     part, test = run.recipe["data"], (panel.x, panel.y, panel.teacher)
@@ -168,8 +174,13 @@ def or_in_page(panel: Live, **knobs: Any) -> w.VBox:
     return w.VBox([panel, page])
 
 
-def write_page(path: Path | str, packed: bytes, **given: float) -> Path:
-    """Write a page of its own with the panel: one file, opened from a disk, that needs no network. Returns its path."""
+def write_page(path: Path | str, packed: bytes | None = None) -> Path:
+    """Write a page of its own with the panel: one file, opened from a disk, that needs no network. Returns its path.
+
+    packed: the data, from `pack`; by default those of `mnist`.
+    """
+    if packed is None:
+        packed = pack(*mnist().values(), DIGITS)
     page = (Path(__file__).parent / "page" / "student.html").read_text(encoding="utf-8")
     filled = {
         "STYLE": (JS / "style.css").read_text(encoding="utf-8"),
@@ -177,7 +188,6 @@ def write_page(path: Path | str, packed: bytes, **given: float) -> Path:
         "HERO": _source("hero"),
         "WORKER": worker_script(),
         "PACK": base64.b64encode(packed).decode(),
-        "GIVEN": json.dumps(given),
     }
     for name, text in filled.items():
         page = page.replace(f"/*{name}*/", text.replace("</", "<\\/") if name in ("PANEL", "HERO", "WORKER") else text)

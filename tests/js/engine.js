@@ -2,7 +2,7 @@
 const fs = require("fs"), path = require("path");
 
 const folder = path.join(__dirname, "..", "..", "kdlab", "widgets", "js");
-const source = ["engine", "engine_log", "engine_worker"].map((name) => fs.readFileSync(path.join(folder, `${name}.js`), "utf8")).join("\n");
+const source = ["pack", "engine", "engine_log", "engine_worker"].map((name) => fs.readFileSync(path.join(folder, `${name}.js`), "utf8")).join("\n");
 const names = "Generator, mix, sparse, cases, softmax, TwoTerms, Student, Run, Sha256, digest, followed, unpack, largest";
 const engine = new Function("postMessage", `${source}; return { ${names} };`)(() => {});
 module.exports = engine;

@@ -5,17 +5,6 @@ const LETTERS = "ABCDEF";
 
 let pack, test, groups, setup, playing = false, look = 0, drawn = null, bias = 0, rate = 0, fresh = [];
 
-// A file that `kdlab.widgets.in_page.pack` wrote: a length, a header as JSON, images, labels, the teacher's logits.
-function unpack(buffer) {
-  const length = new Uint32Array(buffer, 0, 1)[0], header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  const { n, n_test, pixels, classes } = header;
-  let at = 4 + length;
-  const take = (Kind, size) => { const from = at; at += size * Kind.BYTES_PER_ELEMENT; return new Kind(buffer.slice(from, at)); };
-  const images = take(Uint8Array, (n + n_test) * pixels), y = take(Uint8Array, n + n_test), t = take(Float32Array, (n + n_test) * classes);
-  const part = (from, to) => ({ pixels, images: images.subarray(from * pixels, to * pixels), y: y.subarray(from, to), t: t.subarray(from * classes, to * classes) });
-  return { ...header, train: part(0, n), test: part(n, n + n_test) };
-}
-
 // ---- groups: each trains one student a seed; "alone" learns from labels, A, B, … from the teacher as their knobs say
 
 function begin(given, knobs) {
@@ -32,19 +21,18 @@ function turn(name, knobs) {
   groups.find((g) => g.name === name).runs.forEach((run) => run.turn(knobs));
   if (name === "A") groups[0].runs.forEach((run) => run.turn(shared));
 }
-function fork(from) {
-  const { runs } = groups.find((g) => g.name === from), name = LETTERS[groups.length - 1];
+function add(runs, until) { // another group; returns its name
+  const name = LETTERS[groups.length - 1];
   if (!name) throw new RangeError(`${LETTERS.length} runs are as many as one can tell apart: reset`);
-  groups.push({ name, sum: [0, 0, 0], runs: runs.map((run) => run.fork()) });
+  groups.push({ name, sum: [0, 0, 0], runs, until });
   mark(groups.at(-1));
   return name;
 }
+function fork(from) {
+  return add(groups.find((g) => g.name === from).runs.map((run) => run.fork()));
+}
 function follow(log) { // a log of this page, or of kdlab.live in Python, as another group
-  const run = followed(log, groups[1].runs[0], settings(groups[1]));
-  const name = LETTERS[groups.length - 1];
-  groups.push({ name, sum: [0, 0, 0], runs: [run], until: log.steps });
-  mark(groups.at(-1));
-  return name;
+  return add([followed(log, groups[1].runs[0], settings(groups[1]))], log.steps);
 }
 function settings(group) { // as train.Training.settings() in Python says them
   const { recipe, data } = group.runs[0], { classes, side } = pack;
@@ -112,9 +100,9 @@ function stop(error) {
   report({ problem: `${error.message}${cause}` });
 }
 function bench({ steps, knobs, ...recipe }) { // steps of one student and nothing else: what a step costs
-  const run = new Run(cases(pack.train, pack.classes, recipe.n, recipe.missing), { classes: pack.classes, pixels: pack.pixels, ...recipe }, knobs), terms = [], from = performance.now();
-  for (let i = 0; i < steps; i += 1) terms.push(run.next());
-  return { seconds: (performance.now() - from) / 1000, terms, errors: run.student.errors(test.x, test.y) };
+  const run = new Run(cases(pack.train, pack.classes, recipe.n, recipe.missing), { classes: pack.classes, pixels: pack.pixels, ...recipe }, knobs), from = performance.now();
+  for (let i = 0; i < steps; i += 1) run.next();
+  return { seconds: (performance.now() - from) / 1000 };
 }
 
 const obey = {
@@ -128,7 +116,7 @@ const obey = {
   look: ({ look: i }) => { look = i; report(); },
   bias: ({ bias: value }) => { bias = value; groups.forEach((g) => { g.marked.errors = wrong(g); }); report(); },
   draw: ({ draw: bytes }) => { drawn = bytes ? sparse(bytes, [0], pack.pixels) : null; report(); },
-  log: ({ log: name }) => { const group = groups.find((g) => g.name === name); postMessage({ kind: "log", log: group.runs[0].log(settings(group)), setup }); },
+  log: ({ log: name }) => { const group = groups.find((g) => g.name === name); postMessage({ kind: "log", log: group.runs[0].log(settings(group)) }); },
   bench: ({ bench: what }) => postMessage({ kind: "bench", ...bench(what) }),
 };
 if (typeof postMessage === "function" && typeof document === "undefined") onmessage = ({ data }) => {

@@ -1,6 +1,6 @@
 // The idea in one row: an image, its label, the teacher's soft target with what the image looks like, two students' errors.
 
-// el: where it goes; header: as `inPage` opens it; listen: calls back with what the worker reports.
+// el: where it goes; header: as `inPage` opens it. Returns {report}, which takes what the worker reports.
 function hero({ el, header, T = 4 }) {
   el.classList.add("kd-hero");
   const { classes, side, images, y, t, names } = header, n = y.length;
@@ -8,18 +8,20 @@ function hero({ el, header, T = 4 }) {
   const shown = doubtful(header), target = p(shown, T);
   const typical = names.map((_, c) => surest(n, y, p, c));
   const cell = (title, note) => {
-    const box = make(el, "section"), head = make(box, "h2", { text: title }), body = make(box, "div", { class: "kd" });
+    const box = make(el, "section");
+    make(box, "h2", { text: title });
+    const body = make(box, "div", { class: "kd" });
     make(box, "p", { text: note });
-    return { body, head };
+    return body;
   };
   const bytes = (i) => images.subarray(i * side * side, (i + 1) * side * side);
 
-  paintImage(make(cell("An image", `A handwritten ${names[y[shown]]} of the test set.`).body, "canvas", { class: "kd-large", role: "img", "aria-label": `a handwritten ${names[y[shown]]}` }), bytes(shown), side);
-  bars(cell("Its label", `Says ${names[y[shown]]}, and nothing else.`).body, { label: [names.map((_, c) => (c === y[shown] ? 20 : -20))] }, 1);
+  paintImage(make(cell("An image", `A handwritten ${names[y[shown]]} of the test set.`), "canvas", { class: "kd-large", role: "img", "aria-label": `a handwritten ${names[y[shown]]}` }), bytes(shown), side);
+  bars(cell("Its label", `Says ${names[y[shown]]}, and nothing else.`), { label: [names.map((_, c) => (c === y[shown] ? 20 : -20))] }, 1);
   const soft = cell("The teacher's soft target", `Says that it looks a little like ${alike().map(([c, v]) => `a ${names[c]} (${Math.round(100 * v)} %)`).join(" and ")}, at T = ${T}.`);
-  bars(soft.body, { teacher: [row(shown)] }, T);
-  lookAlikes(soft.body);
-  const both = cell("Two students", "Press Play below: one learns from labels, the other from soft targets as well.").body, rows = make(both, "div", { class: "kd-race" });
+  bars(soft, { teacher: [row(shown)] }, T);
+  lookAlikes(soft);
+  const both = cell("Two students", "Press Play below: one learns from labels, the other from soft targets as well."), rows = make(both, "div", { class: "kd-race" });
 
   function alike() { return target.map((v, c) => [c, v]).filter(([c, v]) => c !== y[shown] && v > 0.03).sort((a, b) => b[1] - a[1]).slice(0, 3); }
   function bars(where, inputs, at) {

@@ -25,7 +25,7 @@ function curvesIn(el, traits) { // → {add(name, step, value), clear()}
     const names = [...new Set(points.map(([name]) => name))], own = names.map((name) => points.filter((p) => p[0] === name));
     model.hear({ kind: "append", names, counts: own.map((some) => some.length) }, [new DataView(Float32Array.from(own.flat().flatMap(([, x, y]) => [x, y])).buffer)]);
   };
-  return { add, clear: () => model.set("history", new DataView(new ArrayBuffer(0))), label: (y_label) => model.set("y_label", y_label) };
+  return { add, clear: () => model.set("history", new DataView(new ArrayBuffer(0))) };
 }
 
 // A drawing of side × side bytes as MNIST keeps its digits: kdlab.data.like_mnist.
@@ -53,22 +53,18 @@ function likeMnist(ink, side) {
 async function unzipped(bytes) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
-function headerOf(buffer) {
-  const length = new Uint32Array(buffer, 0, 1)[0], header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  const { n, n_test, pixels, classes } = header, images = 4 + length + n * pixels, y = 4 + length + (n + n_test) * pixels + n, t = y + n_test + n * classes * 4;
-  return { ...header, images: new Uint8Array(buffer, images, n_test * pixels), y: new Uint8Array(buffer, y, n_test), t: new Float32Array(buffer.slice(t)) };
-}
 
 // ---- small parts
 
-function rangeIn(el, name, said, low, high, log, step, act) { // a slider with its value; → {get, put}
-  const label = make(el, "label", { class: "kd-range" }), text = make(label, "span", { text: said }), from = log ? Math.log10(low) : low, to = log ? Math.log10(high) : high;
+function rangeIn(el, name, said, low, high, log, step, act) { // a slider with its value; → {get, put, limit}
+  const label = make(el, "label", { class: "kd-range" }), from = log ? Math.log10(low) : low, to = log ? Math.log10(high) : high;
+  make(label, "span", { text: said });
   const input = make(label, "input", { type: "range", min: from, max: to, step: step ?? (log ? 0.01 : (to - from) / 200), name, "aria-label": said }), shown = make(label, "output");
   let exact = null; // a value that was put, which may lie between two places of the slider
   const get = () => exact ?? (log ? Number((10 ** input.value).toPrecision(3)) : Number(input.value));
   const show = () => { set(shown, { text: short(Number(get().toPrecision(3))) }); input.setAttribute("aria-valuetext", shown.textContent); };
   input.addEventListener("input", () => { exact = null; show(); act(get()); });
-  return { get, text, label, put: (value) => { exact = Number(value); input.value = log ? Math.log10(value) : value; show(); }, limit: (most) => { input.max = most; show(); } };
+  return { get, put: (value) => { exact = Number(value); input.value = log ? Math.log10(value) : value; show(); }, limit: (most) => { input.max = most; show(); } };
 }
 function buttonsIn(el, list) {
   const bar = make(el, "div", { class: "kd-buttons" });
@@ -100,8 +96,8 @@ function doubtful({ classes, y, t }) {
 
 // el: where it goes; source: the worker's program; packed: bytes of the data, gzipped; given: knobs and setup to begin with.
 // changed({knobs and setup}): called when a hand turned one; kept(log): with a log that was saved; opened(header): with the test
-// images, their labels and the teacher's logits; told(data): with all that the worker reports. Returns {remove, worker, listen}.
-function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () => {}, opened = () => {}, told = () => {} }) {
+// images, their labels and the teacher's logits. Returns {remove, worker, listen}: listen(f) calls f with all that the worker reports.
+function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () => {}, opened = () => {} }) {
   el.classList.add("kd", "kd-page");
   if (typeof Worker === "undefined" || typeof DecompressionStream === "undefined") {
     make(el, "p", { class: "kd-problem", role: "alert", text: "This browser is too old to train a student in the page: it needs Web Workers and DecompressionStream (Chrome 80, Firefox 113, Safari 16.4, or later)." });
@@ -109,8 +105,9 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
   }
   const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" })), worker = new Worker(url);
   const now = { ...START, ...SETUP, ...given }, still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  let header = null, last = null, active = "A", playing = false, waiting = 0, drawnAt = 0, look = Number(given.image ?? 0) || 0, points = { errors: [], terms: [] }, more = () => {};
-  const ask = (message, transfer = []) => worker.postMessage(message, transfer);
+  let header = null, last = null, active = "A", playing = false, waiting = 0, drawnAt = 0, look = Number(given.image ?? 0) || 0, points = { errors: [], terms: [] };
+  const listeners = new Set();
+  const ask = (message) => worker.postMessage(message);
   const knobs = () => Object.fromEntries(KNOBS.map(([name]) => [name, Number(now[name])]));
   const missing = () => String(now.missing).split("").filter((c) => c >= "0" && c <= "9").map(Number);
   const setup = () => ({ hidden: new Array(Number(now.layers)).fill(Number(now.units)), n: Number(now.images), missing: missing(), seeds: Array.from({ length: Number(now.seeds) }, (_, i) => i) });
@@ -204,11 +201,10 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
     const { rate, groups, n } = last, a = groups[1];
     const grown = groups.filter(({ diverged }) => diverged).map(({ name }) => called(name));
     if (grown.length) say(`the loss of ${grown.join(" and ")} is over ten times what it was at first: the learning rate is too high. Lower it, and press Reset`, true);
-    else if (!last.problem) say(playing || a.number ? `step ${a.number.toLocaleString("en")}; each run has seen ${short(Math.round((64 * a.number) / n * 10) / 10)} times its ${n.toLocaleString("en")} images${rate ? `; ${Math.round(rate / 1000).toLocaleString("en")},000 images a second` : ""}` : "press Play, and turn the knobs while it learns");
+    else if (!last.problem) say(playing || a.number ? `step ${a.number.toLocaleString("en")}; each run has seen ${short(Math.round((64 * a.number) / n * 10) / 10)} times its ${n.toLocaleString("en")} images${rate ? `; ${Number(rate.toPrecision(2)).toLocaleString("en")} images a second` : ""}` : "press Play, and turn the knobs while it learns");
   }
   worker.onmessage = ({ data }) => {
-    more(data);
-    told(data);
+    listeners.forEach((f) => f(data));
     if (data.kind === "log") { save(data.log); return; }
     if (data.kind !== "state") return;
     if (data.problem) say(data.problem, true);
@@ -243,7 +239,8 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
   document.addEventListener("visibilitychange", hide);
   say("loading");
   unzipped(packed).then((buffer) => {
-    header = headerOf(buffer);
+    const { test, ...rest } = unpack(buffer);
+    header = { ...rest, ...test };
     look = Math.min(Math.max(0, given.image === undefined ? doubtful(header) : look), header.n_test - 1);
     parts.image.put({ images: new DataView(header.images.buffer, header.images.byteOffset, header.images.length), shape: [header.n_test, header.side, header.side], captions: Array.from(header.y, (c) => `a ${header.names[c]}`), labels: header.names });
     parts.soft.put({ labels: header.names });
@@ -253,7 +250,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
     opened(header);
     ask({ pack: buffer, begin: setup(), knobs: knobs() });
   }, () => say("the data of this page are damaged: save or export it again", true));
-  return { remove: () => { worker.terminate(); URL.revokeObjectURL(url); document.removeEventListener("visibilitychange", hide); }, worker, listen: (f) => { more = f; } };
+  return { remove: () => { worker.terminate(); URL.revokeObjectURL(url); document.removeEventListener("visibilitychange", hide); }, worker, listen: (f) => listeners.add(f) };
 }
 const bytesAt = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
