@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/ready$(TORCH:%=-%)
 export VENV PYTHON TORCH
 
-.PHONY: lab test course smoke full bench html clean
+.PHONY: lab test course smoke full bench site clean
 
 lab: $(READY)-lab                 ## set up, and open JupyterLab on the first notebook
 	@$(BIN)/kdlab lab
@@ -29,9 +29,9 @@ full: $(READY)-lab                ## every notebook at full size: long without a
 bench: $(READY)-test              ## the speeds the README quotes, measured here
 	@$(BIN)/python benchmarks/run.py
 
-html: $(READY)-lab                ## every notebook, executed, as a page in build/html that needs no kernel
-	@$(BIN)/kdlab run
-	@$(BIN)/kdlab report
+site: $(READY)-test               ## run every notebook and make the site in build/site: opened from a file, or served
+	@$(BIN)/kdlab run --no-html
+	@$(BIN)/kdlab site
 
 clean:                            ## remove what was built; the environment and trained nets stay
 	rm -rf build

@@ -138,7 +138,7 @@ def run(
                 }
             )
     if html and rows:
-        print(_shown(course.write_index(root / "build" / "html", course.readme.COURSE)))
+        print(_shown(course.write_index(root / "build" / "html", course.contents.COURSE)))
     if keep and not failed:
         _keep(rows, root / "results" / "notebooks.json")
     if failed:
@@ -176,6 +176,24 @@ def report(
         page.write_text(readme.fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
     if filled:
         (root / "docs" / "claims.svg").write_text(readme.figure(results), encoding="utf-8")
+
+
+@app.command()
+def site(
+    profile: Annotated[str, typer.Option(help="the run to show: smoke or full; else at own values")] = "",
+) -> None:
+    """Make the site from the notebooks that were run, in build/site: open its index.html, no server is needed."""
+    from kdlab.course import contents, site
+
+    root = place.root()
+    executed, out = root / "build" / (profile or "own"), root / "build" / "site"
+    warnings = site.build(root, executed, out)
+    absent = [entry.number for entry in contents.COURSE if not (executed / f"{entry.file}.ipynb").exists()]
+    if absent:
+        print(f"left out, as they were not run: {', '.join(absent)} (`kdlab run {' '.join(absent)}` runs them)")
+    for line in warnings:
+        print(line, file=sys.stderr)
+    print(f"{_shown(out / 'index.html')}: open it in a browser, or hand out the whole folder")
 
 
 @app.command()

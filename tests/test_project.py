@@ -18,6 +18,7 @@ from conftest import NOTEBOOKS, ROOT
 
 import kdlab
 from kdlab import metrics
+from kdlab.course import contents
 from kdlab.course import readme as generated
 from kdlab.widgets import in_page
 
@@ -262,8 +263,8 @@ def test_every_file_the_package_needs_is_in_the_wheel(tmp_path):
 def test_the_pages_say_what_results_say(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert generated.fill(text, ROOT / "results") == text, f"{page} and results part; `kdlab report` mends it"
-    number = re.search(r"<!-- results: .*?(\d+\.\d)", text, re.S)
-    tampered = text[: number.start(1)] + "999.9" + text[number.end(1) :]
+    made = re.search(r"<!-- results: .*?\n(.*?\w) ", text, re.S)
+    tampered = text[: made.start(1)] + "999.9" + text[made.end(1) :]
     assert generated.fill(tampered, ROOT / "results") == text
 
 
@@ -304,7 +305,7 @@ def test_the_readmes_figure_shows_what_results_say():
 
 
 def test_the_readmes_table_lists_every_notebook_and_links_lead_somewhere():
-    assert [f"{file}.ipynb" for *_, file, _ in generated.COURSE] == [path.name for path in NOTEBOOKS]
+    assert [f"{entry.file}.ipynb" for entry in contents.COURSE] == [path.name for path in NOTEBOOKS]
     pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
     for page in [*pages, *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

@@ -1,6 +1,6 @@
 """The course: its notebooks as programs, what they measured, and the claims that this is set against."""
 
-from . import claims, claims_page, readme, records, rows
+from . import claims, claims_page, contents, readme, records, rows
 from .experiment import Experiment
 from .notebooks import (
     execute,
@@ -20,6 +20,7 @@ __all__ = [
     "Experiment",
     "claims",
     "claims_page",
+    "contents",
     "execute",
     "find",
     "for_projector",

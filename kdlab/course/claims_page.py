@@ -50,6 +50,15 @@ h2 { margin-top: 2rem; }
 
 def of(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
     """HTML of `records.judged()`'s rows. notebooks: the folder of executed notebooks' pages that rows can link to."""
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><title>kdlab: the paper, claim by claim</title>"
+        f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style>"
+        f"<h1>The paper, claim by claim</h1>{body(rows, notebooks)}</html>\n"
+    )
+
+
+def body(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
+    """The page's HTML below its heading."""
     parts = []
     for section, title in (SECTIONS | POST).items():
         cells = "".join(_row(row, notebooks) for row in rows if row["section"] == section)
@@ -60,18 +69,15 @@ def of(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
                 "BERT</i>, 2019, with the numbers he takes from papers on BERT-base; here on MiniLM.</p>"
             )
         parts.append(
-            f"<h2>{heading}</h2><table><thead><tr><th>claim</th><th class='number'>the source</th>"
+            f"<h2>{heading}</h2><table class='claims'><thead><tr><th>claim</th><th class='number'>the source</th>"
             "<th class='number'>here</th><th>each seed, the source ▏, the range that confirms</th>"
             f"<th>verdict</th></tr></thead><tbody>{cells}</tbody></table>"
         )
     rule = re.sub(r"\*(.+?)\*", r"<b>\1</b>", claims.RULE)
     told = " ".join(filter(None, (counted(rows), legend(rows))))
     return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>kdlab: the paper, claim by claim</title>"
-        f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style>"
-        "<h1>The paper, claim by claim</h1>"
         "<p>G. Hinton, O. Vinyals, J. Dean, <i>Distilling the Knowledge in a Neural Network</i>, 2015, "
-        f"arXiv:1503.02531.</p><p>{told}</p><p>{rule}</p>{''.join(parts)}</html>\n"
+        f"arXiv:1503.02531.</p><p>{told}</p><p>{rule}</p>{''.join(parts)}"
     )
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from kdlab import disk
 
+from .contents import Entry
+
 SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 SECONDS_A_CELL = 12 * 3600  # a full run on two cores may want hours; papermill's default is to wait for ever
 
@@ -192,7 +194,7 @@ def to_html(notebook: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for script in ("require.js", "embed-amd.js"):
         shutil.copy(Path(__file__).parent.parent / "widgets" / "page" / script, folder)
-    shutil.copy(_anywidget_script(), folder / "anywidget.js")
+    shutil.copy(anywidget_script(), folder / "anywidget.js")
     target = folder / f"{notebook.stem}.html"
     page = page.replace("</head>", f"<style>{OF_A_PAGE}</style></head>", 1)
     target.write_text(page.replace("<body", '<body data-kd-exported="true"', 1), encoding="utf-8")
@@ -205,12 +207,12 @@ def _among_pages(markdown: str) -> str:
     return re.sub(r"\[([^]]+)\]\(\.\./[^)]*\)", r"\1", to_pages)
 
 
-def write_index(folder: Path, course: Iterable[tuple[str, str, str, str]]) -> Path:
-    """Write index.html, of the notebooks (number, title, name of the file, question) whose pages are in `folder`."""
+def write_index(folder: Path, course: Iterable[Entry]) -> Path:
+    """Write index.html, of the notebooks whose pages are in `folder`."""
     rows = "".join(
-        f"<li><a href='{file}.html'>{number} {title}</a>: {question}</li>"
-        for number, title, file, question in course
-        if (folder / f"{file}.html").exists()
+        f"<li><a href='{entry.file}.html'>{entry.number} {entry.title}</a>: {entry.question}</li>"
+        for entry in course
+        if (folder / f"{entry.file}.html").exists()
     )
     report = "<p><a href='report.html'>The paper, claim by claim</a></p>" if (folder / "report.html").exists() else ""
     target = folder / "index.html"
@@ -248,25 +250,26 @@ def with_mathml(markdown: str) -> str:
 
     def made(match: re.Match) -> str:
         code, display, inline = match.groups()
-        return code or (_mathml(display, "block") if display else _in_line(inline))
+        return code or (formula(display, "block") if display else formula_in_line(inline))
 
     return re.sub(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", made, markdown, flags=re.S)
 
 
-def _in_line(formula: str) -> str:
+def formula_in_line(latex: str) -> str:
     """A formula in a line of text; a letter with a digit above it as text, which does not spread the lines."""
-    power = re.fullmatch(r"\s*([A-Za-z])\^\{?([0-9])\}?\s*", formula)
-    return f"<i>{power[1]}</i>{SUPERSCRIPTS[int(power[2])]}" if power else _mathml(formula, "inline")
+    power = re.fullmatch(r"\s*([A-Za-z])\^\{?([0-9])\}?\s*", latex)
+    return f"<i>{power[1]}</i>{SUPERSCRIPTS[int(power[2])]}" if power else formula(latex, "inline")
 
 
-def _mathml(formula: str, display: str) -> str:
+def formula(latex: str, display: str) -> str:
+    """A formula as MathML. display: "inline" or "block"."""
     from latex2mathml.converter import convert
 
-    made = convert(formula, display=display).replace("<mi>\\arg</mi>", '<mi>arg</mi><mspace width="0.167em" />')
+    made = convert(latex, display=display).replace("<mi>\\arg</mi>", '<mi>arg</mi><mspace width="0.167em" />')
     return re.sub(r"<mi>log</mi>(?=<m(?:i|row|frac|sub))", '<mi>log</mi><mspace width="0.167em" />', made)
 
 
-def _anywidget_script() -> Path:
+def anywidget_script() -> Path:
     from jupyter_core.paths import jupyter_path
 
     places = [Path(place) / "anywidget" / "index.js" for place in jupyter_path("nbextensions")]

@@ -10,9 +10,9 @@ from kdlab import store
 from kdlab.metrics import Row, Table
 from kdlab.metrics.table import PLUS_MINUS
 
-from . import claims, claims_page, records, summary
+from . import claims, claims_page, contents, records, summary
 
-PAGES = ("README.md", "results/README.md")  # those that `kdlab report` fills
+PAGES = ("README.md", "results/README.md", "docs/judging.md")  # those that `kdlab report` fills
 BLOCK = re.compile(r"(<!-- results: (?P<name>\w+) -->\n)(?:.*?\n)??(<!-- end -->)", re.S)
 
 
@@ -20,12 +20,13 @@ def fill(text: str, results: Path) -> str:
     """`text` with each block from `<!-- results: NAME -->` to `<!-- end -->` made anew from the files in results."""
     makers = {
         "teacher": _teacher,
-        "minutes": _minutes,
+        "minutes": minutes,
         "speed": _speed,
         "sliders": _sliders,
         "live": _live,
         "claims": _claims,
         "bert": _bert,
+        "rule": lambda results: claims.RULE,
         "summary": lambda results: summary.summary(judged(results), _compressed(results)),
     }
 
@@ -57,46 +58,20 @@ def _teacher(results: Path) -> str:
     )
 
 
-def _minutes(results: Path) -> str:
+def minutes(results: Path) -> str:
+    """The course as a table: a notebook's question, the minutes it runs and is read, and what it builds on."""
     timed = [row for row in _read(results / "notebooks.json") if row["profile"] == "own"]
-    seconds = {row["notebook"]: _duration(row["seconds"]) for row in timed}
-    rows = "\n".join(
-        f"| [{number} {title}](notebooks/{file}.ipynb) | {question} | {seconds.get(file, 'not timed')} |"
-        for number, title, file, question in COURSE
-    )
-    machines = _machines(row["machine"] for row in timed)
-    return f"| notebook | the question it answers | time |\n|---|---|---|\n{rows}\n\nTimes: {machines}."
-
-
-COURSE = [
-    ("00", "Start here", "00_start_here", "What is this, does my machine work, and one distillation in a minute"),
-    ("01", "Soft targets", "01_soft_targets", "What does a temperature show that a label hides?"),
-    ("02", "The loss", "02_the_loss", "Why T², how much of each term, and why is matching logits the hot limit?"),
-    ("03", "Live distillation", "03_live_distillation", "What happens if I turn the knobs while the student learns?"),
-    ("04", "MNIST", "04_mnist", "67, 146, 74: what soft targets carry over, and which T for which width (§3)"),
-    ("05", "Missing digits", "05_missing_digits", "Can a student know a 3 that it has never seen? (§3)"),
-    ("06", "Speech", "06_speech", "Can one net hear as well as ten that vote? (§4)"),
-    ("07", "Specialists", "07_specialists", "Experts for what looks alike: their gain, and one net of them? (§5–§8)"),
-    ("08", "Regularizers", "08_regularizers", "Is 3 % of the data enough, with soft targets? (§6)"),
-    ("09", "The ruler", "09_the_ruler", "A BERT half the size and twice as fast: half of what, and when?"),
-    ("10", "Prune", "10_prune", "What can go from a BERT, and is it then smaller and faster, or only emptier?"),
-    ("11", "Factorize", "11_factorize", "Two thin matrices for one: does that save room, or time, or both?"),
-    ("12", "Distill", "12_distill", "What can a smaller net learn of BERT: from its answers, or from its insides?"),
-    ("13", "Share", "13_share", "Can one layer do the work of six?"),
-    ("14", "Quantize", "14_quantize", "How many bits does a weight need; when are fewer smaller, and faster?"),
-    (
-        "15",
-        "Pre-train or downstream",
-        "15_pretrain_or_downstream",
-        "Compress once, before any task, or once for each task, after?",
-    ),
-    ("16", "Together", "16_together", "Several ways on one net: do what they save and what they lose add up?"),
-    ("22", "Bring your own", "22_bring_your_own", "How do I distill and compress my own model on my own data?"),
-]
-
-
-def _duration(seconds: float) -> str:
-    return f"{round(seconds, -1):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    seconds = {row["notebook"]: contents.duration(row["seconds"]) for row in timed}
+    lines = ["| notebook | the question it answers | to run | to read | builds on |", "|---|---|---|---|---|"]
+    for part, numbers in contents.PARTS.items():
+        lines.append(f"| **{part}** | | | | |")
+        for entry in (entry for entry in contents.COURSE if entry.number in numbers):
+            name, file = f"{entry.number} {entry.title}", f"notebooks/{entry.file}.ipynb"
+            read = f"{contents.minutes_to_read(results.parent / file)} min"
+            run, before = seconds.get(entry.file, "not timed"), ", ".join(entry.before)
+            lines.append(f"| [{name}]({file}) | {entry.question} | {run} | {read} | {before} |")
+    pace = f"{contents.WORDS_A_MINUTE} words or {contents.CODE_LINES_A_MINUTE} lines of code a minute"
+    return "\n".join([*lines, f"\nTo run: {_machines(row['machine'] for row in timed)}. To read: {pace}."])
 
 
 def _speed(results: Path) -> str:
@@ -220,13 +195,18 @@ def _ruler(results: Path) -> str:
     files, found = _ruler_files(results), _compressed(results)
     if not found or found[0].name != "BERT":
         return ""
-    head, *lines = Table(found).cells()
-    table = "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
     return (
-        f"{table}\n\nIn brackets: percent of the first row. A score is of {found[0].n_test:,} test texts where "
-        f"no other number stands beside it; points beside BERT are on the same texts. {PLUS_MINUS} "
+        f"{markdown(Table(found))}\n\nIn brackets: percent of the first row. A score is of {found[0].n_test:,} test "
+        f"texts where no other number stands beside it; points beside BERT are on the same texts. {PLUS_MINUS} "
         f"{_machines(file['machine'] for file in files)}; {found[0].threads} thread(s).\n\n"
     )
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, without the columns that no row has a value for."""
+    head, *lines = table.cells()
+    kept = [i for i in range(len(head)) if any(line[i] not in ("", "–") for line in lines)]
+    return "\n".join(f"| {' | '.join(line[i] for i in kept)} |" for line in (head, ["---"] * len(head), *lines))
 
 
 def _ruler_files(results: Path) -> list[dict]:

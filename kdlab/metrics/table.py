@@ -259,20 +259,28 @@ class Table:
         names = " or ".join(dict.fromkeys(each.name for each in self.references))
         lines = [["", *(title for title, _, _ in COLUMNS.values()), "right, %", f"beside {names}, points", "seeds"]]
         for row, reference in zip(self.rows, self.references, strict=True):
-            costs = [self._cost(row, reference, key) for key in COLUMNS]
+            costs = [self._cost(row, key) for key in COLUMNS]
             cases = "" if row.n_test == self.rows[0].n_test else f" ({row.n_test:,} cases)"
             score = " ± ".join(round_to_spread(row.score, row.error))
             lines.append([row.name, *costs, score + cases, _beside(row, reference), str(len(row.scores))])
         return lines
 
-    def _cost(self, row: Row, reference: Reference, key: str) -> str:
+    def share(self, row: Row, key: str) -> float | None:
+        """Return a cost of `row` as a share of its reference's where that was timed in turns, else of the first row's.
+
+        key: such as "bytes" or "ms_32". None where either is not known.
+        """
+        value, whole = getattr(row, key), getattr(row.reference, key, None)
+        whole = getattr(self.rows[0], key) if whole is None else whole
+        return value / whole if value is not None and whole else None
+
+    def _cost(self, row: Row, key: str) -> str:
         value, (_, unit, digits) = getattr(row, key), COLUMNS[key]
         if value is None:
             return "–"
-        whole = getattr(reference, key, None) if row.reference else None
-        whole = getattr(self.rows[0], key) if whole is None else whole
-        share = f" ({100 * value / whole:.{0 if value / whole > 0.1 else 1}f} %)" if whole else ""
-        return f"{value * unit:,.{digits}f}{'' if row is self.rows[0] else share}"
+        share = self.share(row, key)
+        percent = f" ({100 * share:.{0 if share > 0.1 else 1}f} %)" if share is not None else ""
+        return f"{value * unit:,.{digits}f}{'' if row is self.rows[0] else percent}"
 
     def _repr_html_(self) -> str:
         head, *lines = self.cells()
