@@ -2,8 +2,6 @@
 
 import importlib
 
-from kdlab import data, losses, machine, metrics, models, store, teachers, train
-
 __version__ = "0.1.0"
 __all__ = [
     "compress",
@@ -26,7 +24,11 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Import the other rooms when they are first used: some bring matplotlib, ipywidgets or papermill."""
+    """Import a room when it is first used: the command line answers without torch, and a loss without matplotlib."""
     if name in __all__:
         return importlib.import_module(f"kdlab.{name}")
     raise AttributeError(f"module 'kdlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -114,7 +114,7 @@ def run(
     keep: Annotated[bool, typer.Option(help="also write the seconds to results/notebooks.json")] = False,
 ) -> None:
     """Run notebooks from top to bottom; what they show is kept in build/. Interrupted, it goes on where it stopped."""
-    from kdlab import course, machine
+    from kdlab import course
 
     course.without_slow_formats()
     root = place.root()
@@ -129,14 +129,7 @@ def run(
         elif html:
             print(f"{'':24} {_shown(course.to_html(out / path.name, root / 'build' / 'html'))}")
         if seconds is not None:
-            rows.append(
-                {
-                    "notebook": path.stem,
-                    "profile": profile or "own",
-                    "seconds": round(seconds, 1),
-                    "machine": machine.describe(),
-                }
-            )
+            rows.append({"notebook": path.stem, "profile": profile or "own", "seconds": round(seconds, 1)})
     if html and rows:
         print(_shown(course.write_index(root / "build" / "html", course.contents.COURSE)))
     if keep and not failed:
@@ -147,9 +140,12 @@ def run(
 
 
 def _keep(rows: list[dict], path: Path) -> None:
-    """Put the new rows in the place of the old ones of the same notebook and profile; the others stay."""
+    """Put the new rows, of this machine, in the place of the old ones of their notebook and profile; others stay."""
+    from kdlab import machine
+
     before = json.loads(path.read_text("utf-8")) if path.exists() else []
-    timed = {(row["notebook"], row["profile"]): row for row in [*before, *rows]}
+    here = machine.describe()
+    timed = {(row["notebook"], row["profile"]): row for row in [*before, *(row | {"machine": here} for row in rows)]}
     path.parent.mkdir(parents=True, exist_ok=True)
     disk.write(path, (json.dumps([timed[key] for key in sorted(timed)], indent=1) + "\n").encode())
 

@@ -131,8 +131,12 @@ def test_only_widgets_know_ipywidgets_and_only_plots_know_matplotlib():
 
 def test_import_kdlab_brings_no_heavy_library():
     heavy = ["torchvision", "matplotlib", "ipywidgets", "anywidget", "transformers", "requests", "papermill", "IPython"]
-    code = f"import sys, kdlab; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    rooms = "data, losses, metrics, models, store, teachers, train"
+    light = {f"from kdlab import {rooms}": heavy, "import kdlab.cli, kdlab.course": [*heavy, "torch"]}
+    for command, names in light.items():
+        code = f"import sys; {command}; print([name for name in {names} if name in sys.modules])"
+        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert answer.stdout.strip() == "[]", (command, answer.stderr)
 
 
 def run_setup(tmp_path, *programs: tuple[str, str], **environ) -> subprocess.CompletedProcess:
