@@ -12,7 +12,7 @@ import smoke
 import yaml
 from conftest import NOTEBOOKS, ROOT
 
-from kdlab import course
+from kdlab import compress, course, text
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import check_notebooks
@@ -40,6 +40,28 @@ def test_notebook_shows_its_effects_at_its_own_values(path, tmp_path, offline, m
     record_property("notebook", path.stem)
     record_property("seconds", time.perf_counter() - start)
     assert not problem
+
+
+@pytest.mark.course
+def test_notebook_22_takes_ones_own_model_and_texts_by_their_folders(tmp_path, offline):
+    """A DistilBERT of three classes and two CSVs, named by parameters; no cell is changed."""
+    import transformers
+
+    names, tokenizer = ["bad", "fair", "good"], text.tokenizer()
+    sizes = {"vocab_size": len(tokenizer), "dim": 64, "hidden_dim": 128, "n_layers": 3, "n_heads": 4}
+    classes = {"label2id": {name: i for i, name in enumerate(names)}, "id2label": dict(enumerate(names))}
+    config = transformers.DistilBertConfig(**sizes, **classes, num_labels=3, pad_token_id=tokenizer.pad_token_id)
+    for part in (transformers.DistilBertForSequenceClassification(config), tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    for name in ("train", "test"):
+        lines = [f"a {label} film that is {'very ' * (i % 5)}long,{label}" for i in range(20) for label in names]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
+    path = next(path for path in NOTEBOOKS if path.name.startswith("22"))
+    own = {"model_folder": str(tmp_path / "model"), "texts_folder": str(tmp_path), "output": str(tmp_path / "out")}
+    values = course.profile(path, "smoke") | own | {"layers": "*transformer*"}
+    assert not course.execute(path, tmp_path / "done.ipynb", values, smoke.SECONDS_A_CELL)
+    kept = compress.load(tmp_path / "out" / "int8")
+    assert type(kept).__name__ == "DistilBertForSequenceClassification" and kept.config.num_labels == 3
 
 
 CACHED = [path for path in NOTEBOOKS if "@run.cached" in path.read_text(encoding="utf-8")]
