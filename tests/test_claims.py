@@ -342,7 +342,7 @@ def test_a_record_is_stale_once_its_code_or_settings_have_changed(notebook):
 def test_the_page_says_what_the_rows_say_and_needs_nothing_else():
     keep()
     keep("student-alone", [400, 401])
-    keep("distill-half-speed", [2.0], seconds=700.0)
+    keep("share-size", [87.0], seconds=700.0)
     rows = records.judged(records.kept())
     text = claims_page.of(rows)
     assert not re.search(r"(src|href)=['\"](https?:|//)|<script|@import|url\(", text)
@@ -350,16 +350,20 @@ def test_the_page_says_what_the_rows_say_and_needs_nothing_else():
     assert "67.0 ± 4.2 (2)" in line and ">confirmed †<" in line and line.count("<circle") == 2 and "04_mnist" in line
     assert ">not †<" in re.search(r"<tr id='student-alone'>.*?</tr>", text)[0]
     assert ">not yet run<" in re.search(r"<tr id='no-3s'>.*?</tr>", text)[0]
-    assert ">confirmed by arithmetic †<" in re.search(r"<tr id='distill-half-speed'>.*?</tr>", text)[0]
+    assert ">confirmed by arithmetic †<" in re.search(r"<tr id='share-size'>.*?</tr>", text)[0]
     assert "12 min" not in text  # the clock of an unknown run
     table = claims_page.table(rows).splitlines()
-    assert len(table) == 5 and "| 67 | 67.0 ± 4.2 (2) | confirmed † |" in table[2]
+    assert len(table) == 2 + len(claims.CLAIMS)
+    said = {line.split(" | ")[1].split(" (")[0]: line for line in table[2:]}
+    teacher = said[claims.claim("teacher").says]
+    assert "| 67 | 67.0 ± 4.2 (2) | at most 75 | confirmed † |" in teacher
+    assert "| 1/T² | – | -2.1 to -1.9 | not yet run |" in said["the gradient of the soft targets' term shrinks as 1/T²"]
     assert "3 of 3 records" in claims_page.legend(rows) and claims_page.legend(rows) in text
 
 
 def test_the_count_keeps_arithmetic_and_anothers_data_apart_and_adds_up():
     keep()
-    keep("distill-half-speed", [2.0])
+    keep("share-size", [87.0])
     kinds = [claim.kind for claim in claims.CLAIMS]
     said = claims_page.counted(records.judged(records.kept()))
     n_measured, n_arithmetic, n_others = (kinds.count(kind) for kind in ("measured", "arithmetic", "another's data"))

@@ -104,19 +104,29 @@ def legend(rows: list[dict[str, Any]]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows that were run, as Markdown."""
+    """The rows as Markdown."""
     lines = [
-        f"| {row['section']} | {row['says']} ({row['unit']}) | {source(row)} | {ours(row)} | {judgment(row)} |"
+        f"| {row['section']} | {row['says']} ({row['unit']}) | {source(row)} | {ours(row)} | "
+        f"{confirms(claims.claim(row['claim']))} | {judgment(row)} |"
         for row in rows
-        if row["n"]
     ]
     return "\n".join(
         [
-            "| § | claim | source | here: mean ± sd over the seeds (how many) | verdict |",
-            "|---|---|---|---|---|",
+            "| § | claim | source | here: mean ± sd over the seeds (how many) | confirmed if | verdict |",
+            "|---|---|---|---|---|---|",
             *lines,
         ]
     )
+
+
+def confirms(claim: claims.Claim) -> str:
+    """The range of our mean that confirms the claim, in words; a dash where it is not judged."""
+    if claim.confirmed is None:
+        return "–"
+    low, high = (f"{end:.10g}" for end in claim.confirmed)
+    if math.isinf(claim.confirmed[0]):
+        return f"at most {high}"
+    return f"at least {low}" if math.isinf(claim.confirmed[1]) else f"{low} to {high}"
 
 
 def figure(rows: list[dict[str, Any]], row_height: int = 36) -> str:
