@@ -189,10 +189,10 @@ def slider_names(panel: Locator) -> list[str]:
     return rows.locator(".widget-label").all_inner_texts()
 
 
-def latencies(page: Page, panel: Locator, name: str, presses: int) -> list[float]:
+def latencies(page: Page, panel: Locator, name: str, presses: int, stride: int = 1) -> list[float]:
     """Milliseconds from each key press on the slider called `name` to the first frame with other numbers.
 
-    The presses go one step up and down in turn; from the slider's upper end down and up.
+    The presses go `stride` steps up and as many down in turn; from the slider's upper end down and up.
     """
     handle = slider(panel, name)
     handle.scroll_into_view_if_needed()
@@ -214,7 +214,7 @@ def latencies(page: Page, panel: Locator, name: str, presses: int) -> list[float
         }, true);
     }""")
     for i in range(presses):
-        page.keyboard.press(back if i % 2 else there)
+        page.keyboard.press(back if i // stride % 2 else there)
         page.wait_for_timeout(80)
     page.wait_for_timeout(500)
     return page.evaluate("window.latencies")

@@ -130,6 +130,10 @@ def panels_of(path: Path) -> int:
     return sum(len(re.findall(made, "".join(cell["source"]), re.M)) for cell in cells)
 
 
+# How many of a notebook's pictures need a kernel on its page: images that Python chooses, a pad, a stack to tick.
+KERNEL = {"01": 2, "05": 2, "16": 1}
+
+
 @pytest.mark.parametrize("path", list(filter(jupyter.has_sliders, NOTEBOOKS)), ids=lambda path: path.stem)
 def test_every_slider_of_a_notebook_moves_its_picture_on_its_page(path, page, tmp_path, tmp_path_factory):
     """The notebook as it is handed out, without kernel and network: what needs a kernel, a Stack, is only looked at."""
@@ -139,6 +143,10 @@ def test_every_slider_of_a_notebook_moves_its_picture_on_its_page(path, page, tm
     for panel in jupyter.panels(page, panels_of(path)):
         if move_every_slider(page, panel):
             tick_every_box(page, panel)
+    needy = page.locator(".kd-needs-kernel:visible")
+    said = "el => getComputedStyle(el, '::before').content.includes('running notebook')"
+    assert all(each.evaluate(said) for each in needy.all()), "what stands still without a kernel says so"
+    assert needy.count() == KERNEL.get(path.stem[:2], 0)
     assert not [text for text in errors(page) if "Error" in text]
     assert page.refused == [], "the page asked for something from outside"
 

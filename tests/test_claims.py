@@ -322,7 +322,7 @@ def test_a_record_is_stale_once_its_code_or_settings_have_changed(notebook):
     about = {"notebook": "04_x", "profile": "full", "settings": {"lr": 0.01, "seed": 5}, "code": code}
     record = json.loads(keep(**about).read_text())
     assert records.stale(record) == []
-    assert records.stale(record | {"code": None}) == ["made before keys were computed"]
+    assert records.stale(record | {"code": None}) == ["made before records kept a digest of their code"]
     assert records.stale(record | {"settings": {"lr": 0.02, "T": 8}}) == [
         "settings: lr 0.02 then, 0.01 now",
         "settings: T 8 then, none now",
@@ -358,7 +358,8 @@ def test_the_page_says_what_the_rows_say_and_needs_nothing_else():
     teacher = said[claims.claim("teacher").says]
     assert "| 67 | 67.0 ± 4.2 (2) | at most 75 | confirmed † |" in teacher
     assert "| 1/T² | – | -2.1 to -1.9 | not yet run |" in said["the gradient of the soft targets' term shrinks as 1/T²"]
-    assert "3 of 3 records" in claims_page.legend(rows) and claims_page.legend(rows) in text
+    assert "3 of the 3 claims" in claims_page.legend(rows)
+    assert "2 of the 2 claims" in text and "1 of the 1 claims" in text, "the paper's and those on BERT, each by itself"
 
 
 def test_the_count_keeps_arithmetic_and_anothers_data_apart_and_adds_up():
@@ -368,9 +369,9 @@ def test_the_count_keeps_arithmetic_and_anothers_data_apart_and_adds_up():
     said = claims_page.counted(records.judged(records.kept()))
     n_measured, n_arithmetic, n_others = (kinds.count(kind) for kind in ("measured", "arithmetic", "another's data"))
     assert said == (
-        f"77 claims: of {n_measured} measured 1 confirmed, {n_measured - 1} not yet run; of {n_arithmetic} "
-        f"true by arithmetic 1 confirmed, {n_arithmetic - 1} not yet run; {n_others} of another's data, "
-        "not judged."
+        f"77 claims: {n_measured} measured (1 confirmed, {n_measured - 1} not yet run); {n_arithmetic} "
+        f"true by arithmetic (1 confirmed, {n_arithmetic - 1} not yet run); {n_others} on other data than the "
+        "paper's, not judged."
     )
 
 

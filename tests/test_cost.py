@@ -281,7 +281,7 @@ def test_a_row_of_as_many_texts_as_notebook_09s_is_compared_with_its_bert(tmp_pa
     course.rows.keep([ROW], notebook="09_the_ruler")
     course.rows.keep([ROW.replace(name="same"), ROW.replace(name="fewer", n_test=400)], notebook="10_b")
     _, same, fewer = course.rows.kept()
-    assert same.reference == metrics.Reference("BERT", 80.0) and fewer.reference is None
+    assert same.reference == ROW.as_reference() and fewer.reference is None
 
 
 def test_a_row_that_was_written_before_a_column_was_there_is_read_with_a_dash():
@@ -289,6 +289,21 @@ def test_a_row_that_was_written_before_a_column_was_there_is_read_with_a_dash():
     row = metrics.Row.from_plain(plain)
     assert row.parameters == 5 and row.peak is None
     assert metrics.Table([ROW, row.replace(n_test=1600)]).cells()[-1][7] == "–"
+
+
+def test_costs_that_depend_on_the_texts_are_shares_of_the_reference_on_the_same_texts(task):
+    """A row of short texts does not look cheap beside a first row that was measured on long ones."""
+    net = text.untrained(45, layers=1, width=16, heads=2)
+    length = text.lengths(task.x_test)
+    short, long = (tuple(each[length.argsort(descending=far)[:12]] for each in task.test) for far in (False, True))
+    first = metrics.measure("net", net, long, repeats=2)
+    row = metrics.measure("the same", net, short, repeats=2, reference=("net", net))
+    alone = row.replace(name="without", reference=metrics.Reference("net", row.score))
+    table = metrics.Table([first, row, alone])
+    assert row.multiply_adds < first.multiply_adds, "the texts are shorter"
+    assert table.share(row, "multiply_adds") == table.share(row, "peak") == 1
+    assert table.share(alone, "multiply_adds") is None and table.share(alone, "ms_1") is None
+    assert table.share(alone, "bytes") == 1, "the same on any texts"
 
 
 def test_the_table_shows_shares_of_its_first_row():
@@ -321,12 +336,13 @@ def test_a_measured_row_remembers_its_reference(task):
     net = text.untrained(45, layers=1, width=16, heads=2)
     known = ROW.replace(scores=(79.0, 81.0))
     row = metrics.measure("tiny", net, task.test, repeats=2, scores=[50.0], reference=known)
-    assert row.reference == metrics.Reference("BERT", 80.0) and row.scores == (50.0,)
+    assert row.reference == known.as_reference() and row.scores == (50.0,)
+    assert (known.as_reference().name, known.as_reference().score) == ("BERT", 80.0)
 
 
 def test_the_front_is_what_nothing_beats():
     points = {"dear": (9, 80), "cheap": (1, 50), "worse": (2, 40), "middle": (4, 80), "tie": (4, 70)}
-    assert plots.front(points) == ["cheap", "middle"]
+    assert metrics.front(points) == ["cheap", "middle"]
 
 
 @pytest.mark.parametrize(

@@ -310,7 +310,7 @@ def test_both_students_learn_and_the_panel_says_how_well(opened):
     shown = panel.until("!shown.playing")
     alone, taught = shown["groups"]
     assert alone["number"] == taught["number"] >= 400
-    assert alone["errors"][0] < 120 and taught["errors"][0] < 120  # of 1,000; a guess makes 900
+    assert taught["errors"][0] < alone["errors"][0] < 160  # of 1,000; a guess makes 900
     said = f"A {taught['number']:,} {taught['errors'][0]} "  # drawn a moment later
     panel.page.wait_for_function(
         "said => document.querySelector('.kd-runs tbody tr:nth-child(2)').innerText.split(/\\s+/).join(' ')"

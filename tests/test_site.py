@@ -3,7 +3,6 @@
 import html
 import itertools
 import json
-import random
 import re
 import shutil
 from pathlib import Path
@@ -155,18 +154,6 @@ def test_a_dot_of_the_front_shows_its_row_and_a_method_can_be_hidden(made, page)
     page.locator(".bk-Legend").first.get_by_text("prune", exact=True).click()
     jupyter.until(lambda: "80% zeros, tuned" not in page.evaluate(DOTS)[0])
     assert page.problems == page.refused == []
-
-
-def test_the_front_is_what_no_other_model_beats():
-    drawn = random.Random(7)
-    for _ in range(50):
-        points = [(drawn.randint(1, 9), drawn.randint(-9, 0)) for _ in range(12)]
-        beaten = {
-            one
-            for one, other in itertools.product(points, points)
-            if other[0] <= one[0] and other[1] >= one[1] and other != one
-        }
-        assert front.best(points) == sorted(set(points) - beaten)
 
 
 def test_a_docstring_becomes_a_list_of_its_parameters_and_its_code_stays_code():

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdlab import metrics, plots, specialists, widgets
+from kdlab import metrics, specialists, widgets
 from kdlab.metrics import class_bias
 from kdlab.specialists import equation5
 from kdlab.widgets.pieces import JS, RECIPES
@@ -346,7 +346,7 @@ def test_the_front_is_that_of_the_figure_and_every_point_is_drawn(page):
     mount(page, widgets.Points(inputs={"costs": costs, "score": score}, labels=names, costs=kinds, current=3, now="me"))
     for index in range(3):
         found = turn(page, "index", index)
-        assert found["front"] == plots.front(
+        assert found["front"] == metrics.front(
             {name: (float(c), float(s)) for name, c, s in zip(names, costs[index], score, strict=True)}
         )
         assert page.locator(".kd-dots circle").count() == 16

@@ -38,13 +38,22 @@ COLORS = {
     "not yet run": "#555",
 }
 STALE = "†"
+KINDS = {"measured": "measured", "arithmetic": "true by arithmetic"}
+PAPER = (
+    "<h2>The paper</h2><p>G. Hinton, O. Vinyals, J. Dean, <i>Distilling the Knowledge in a Neural Network</i>, 2015, "
+    "arXiv:1503.02531.</p>"
+)
+SURVEY = (
+    "<h2>Compressing BERT</h2><p>M. Gordon, <i>All The Ways You Can Compress BERT</i>, 2019, with the numbers he takes "
+    "from papers on BERT-base; here on MiniLM.</p>"
+)
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
 table { border-collapse: collapse; width: 100%; }
 td, th { padding: .35rem .6rem; text-align: left; vertical-align: top; }
 tr { border-bottom: 1px solid #ddd; } .number { text-align: right; white-space: nowrap; }
 .unit, .how { color: #555; font-size: 13px; } .verdict { font-weight: 600; white-space: nowrap; }
-h2 { margin-top: 2rem; }
+h2 { margin-top: 2rem; } .wide { overflow-x: auto; }
 """
 
 
@@ -58,40 +67,35 @@ def of(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
 
 
 def body(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
-    """The page's HTML below its heading."""
-    parts = []
-    for section, title in (SECTIONS | POST).items():
-        cells = "".join(_row(row, notebooks) for row in rows if row["section"] == section)
-        heading = title if section in POST else f"§ {section} {title}"
-        if section == next(iter(POST)):
-            parts.append(
-                "<h1>Compressing BERT, claim by claim</h1><p>M. Gordon, <i>All The Ways You Can Compress "
-                "BERT</i>, 2019, with the numbers he takes from papers on BERT-base; here on MiniLM.</p>"
-            )
-        parts.append(
-            f"<h2>{heading}</h2><table class='claims'><thead><tr><th>claim</th><th class='number'>the source</th>"
-            "<th class='number'>here</th><th>each seed, the source ▏, the range that confirms</th>"
-            f"<th>verdict</th></tr></thead><tbody>{cells}</tbody></table>"
-        )
+    """The page's HTML below its heading: the paper's claims, then those on compressing BERT."""
     rule = re.sub(r"\*(.+?)\*", r"<b>\1</b>", claims.RULE)
-    told = " ".join(filter(None, (counted(rows), legend(rows))))
-    return (
-        "<p>G. Hinton, O. Vinyals, J. Dean, <i>Distilling the Knowledge in a Neural Network</i>, 2015, "
-        f"arXiv:1503.02531.</p><p>{told}</p><p>{rule}</p>{''.join(parts)}"
-    )
+    parts = [f"<p>{rule}</p>"]
+    for source, sections in ((PAPER, SECTIONS), (SURVEY, POST)):
+        mine = [row for row in rows if row["section"] in sections]
+        told = " ".join(filter(None, (counted(mine), legend(mine))))
+        parts.append(f"{source}<p>{told}</p>")
+        for section, title in sections.items():
+            cells = "".join(_row(row, notebooks) for row in mine if row["section"] == section)
+            parts.append(
+                f"<h3>{title if section in POST else f'§ {section} {title}'}</h3>"
+                "<div class='wide'><table class='claims'><thead><tr><th>claim</th><th class='number'>the source</th>"
+                "<th class='number'>here</th><th>each seed, the source ▏, the range that confirms</th>"
+                f"<th>verdict</th></tr></thead><tbody>{cells}</tbody></table></div>"
+            )
+    return "".join(parts)
 
 
 def counted(rows: list[dict[str, Any]]) -> str:
     """How many claims got which verdict, in one sentence: the arithmetic apart from what was measured."""
     parts = []
-    for kind, title in (("measured", "measured"), ("arithmetic", "true by arithmetic")):
+    for kind in ("measured", "arithmetic"):
         verdicts = [row["verdict"] for row in rows if row["kind"] == kind]
         numbers = ", ".join(f"{verdicts.count(word)} {word}" for word in claims.VERDICTS if word in verdicts)
         if verdicts:
-            parts.append(f"of {len(verdicts)} {title} {numbers}")
+            parts.append(f"{len(verdicts)} {KINDS[kind]} ({numbers})")
     others = sum(row["kind"] == "another's data" for row in rows)
     if others:
-        parts.append(f"{others} of another's data, not judged")
+        parts.append(f"{others} on other data than the paper's, not judged")
     return f"{len(rows)} claims: {'; '.join(parts)}."
 
 
@@ -100,7 +104,10 @@ def legend(rows: list[dict[str, Any]]) -> str:
     stale = sum(bool(row["stale"]) for row in rows)
     if not stale:
         return ""
-    return f"{STALE} made by earlier code or settings: {stale} of {sum(row['n'] > 0 for row in rows)} records."
+    return (
+        f"{STALE} measured by an earlier version of the code or with other settings, and not yet again: {stale} of the "
+        f"{sum(row['n'] > 0 for row in rows)} claims that were run."
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -28,7 +28,7 @@ PARTS = {
 COURSE = [
     Entry("00", "Start here", "00_start_here", "What is distillation, and does it run on this machine?"),
     Entry("01", "Soft targets", "01_soft_targets", "What does a soft target show that a label hides?", ("00",)),
-    Entry("02", "The loss", "02_the_loss", "Why T², how much of each term, and what at a high T?", ("01",)),
+    Entry("02", "The loss", "02_the_loss", "Why T², how much of each term, and what happens at a high T?", ("01",)),
     Entry("03", "Live distillation", "03_live_distillation", "What happens if T changes during training?", ("02",)),
     Entry("04", "MNIST", "04_mnist", "How many errors do soft targets save, and at which T? (§3)", ("02",)),
     Entry("05", "Missing digits", "05_missing_digits", "Can a student know a 3 that it has never seen? (§3)", ("02",)),

@@ -19,7 +19,7 @@ SECONDS_A_CELL = 12 * 3600  # a full run on two cores may want hours; papermill'
 
 
 OF_A_PAGE = (  # a page has no font for the icons of buttons
-    ".widget-button i.fa { display: none; }"
+    ".widget-button i.fa, .widget-upload i.fa { display: none; }"
     "math { font-family: 'Latin Modern Math', 'STIX Two Math', 'Cambria Math', 'DejaVu Math TeX Gyre', math, serif; }"
 )
 

@@ -71,7 +71,8 @@ def minutes(results: Path) -> str:
             run, before = seconds.get(entry.file, "not timed"), ", ".join(entry.before)
             lines.append(f"| [{name}]({file}) | {entry.question} | {run} | {read} | {before} |")
     pace = f"{contents.WORDS_A_MINUTE} words or {contents.CODE_LINES_A_MINUTE} lines of code a minute"
-    return "\n".join([*lines, f"\nTo run: {_machines(row['machine'] for row in timed)}. To read: {pace}."])
+    machines = _machines(row["machine"] for row in timed)
+    return "\n".join([*lines, f"\nTimes to run are measured, on: {machines}. To read: {pace}."])
 
 
 def _speed(results: Path) -> str:

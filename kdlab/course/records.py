@@ -153,7 +153,7 @@ def stale(record: dict[str, Any]) -> list[str]:
     The code of everything that made its values is compared and, for a full run, the notebook's settings.
     """
     if not record.get("code"):
-        return ["made before keys were computed"]
+        return ["made before records kept a digest of their code"]
     if sources.path_of(record["notebook"]) is None:
         return [f"there is no notebook {record['notebook']} any more"]
     reasons = []

@@ -37,7 +37,10 @@ def summary(rows: list[dict[str, Any]], found: Sequence[Row]) -> str:
         for text, ids in SENTENCES
         if all(claim in by_claim for claim in ids)
     ]
-    counts = (claims_page.counted(papers), claims_page.legend(papers).replace(f"{claims_page.STALE} made", "Made"))
+    counts = (
+        claims_page.counted(papers),
+        claims_page.legend(papers).replace(f"{claims_page.STALE} measured", "Measured"),
+    )
     brackets = "In brackets the paper's own numbers; those on speech are of another corpus."
     return f"{' '.join([*said, *filter(None, counts), brackets])}\n\n{_table(found)}"
 

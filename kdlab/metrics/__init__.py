@@ -20,7 +20,7 @@ from .quality import (
     similarity,
 )
 from .rounding import round_to_spread
-from .table import Reference, Row, Table, measure, sample
+from .table import Reference, Row, Table, front, measure, sample
 
 __all__ = [
     "Reference",
@@ -36,6 +36,7 @@ __all__ = [
     "disk_bytes",
     "entropy",
     "errors",
+    "front",
     "latency",
     "logits",
     "measure",

@@ -9,7 +9,7 @@ Any model and any data: images, numbers, or texts as token numbers that are padd
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ COLUMNS = {
     "ms_32": ("32 cases, ms", 1, 0),
     "peak": ("in memory, MB", 1e-6, 1),
 }
+OF_CASES = ("multiply_adds", "ms_1", "ms_32", "peak")  # the costs that depend on the cases: longer texts cost more
 PLUS_MINUS = "±: the standard error of the score, from its test cases and its seeds."
 SINGLES = 8  # cases, each of which is timed alone
 
@@ -39,6 +40,7 @@ class Reference:
     """What a row is compared with, on the same cases: its score, and its times, taken in turns with the row's.
 
     error: the standard error of the difference of the two scores, case by case, in points, where both were asked.
+    multiply_adds, peak: as the row's, of the same cases.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Reference:
     ms_1: float | None = None
     ms_32: float | None = None
     error: float | None = None
+    multiply_adds: float | None = None
+    peak: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Row:
 
     def as_reference(self) -> Reference:
         """Return what a row that was asked for the same cases keeps of this one."""
-        return Reference(self.name, self.score)
+        return Reference(self.name, self.score, multiply_adds=self.multiply_adds, peak=self.peak)
 
     def plain(self) -> dict[str, Any]:
         """Return the row as JSON can hold it; `from_plain` reads it."""
@@ -139,17 +143,16 @@ def measure(
     scores = None if scores is None else tuple(float(each) for each in scores)
     ask = scores is None or (rival is not None and len(scores) == 1)  # several seeds are not one model, case by case
     right = _right(model, data, batch_size) if ask else None
-    costs = getattr(model, "costs", None)
     return Row(
         name,
         (_mean(right),) if scores is None else scores,
         len(y),
-        **(_costs(model, singles, batch) if costs is None else costs()),
+        **_costs(model, singles, batch),
         ms_1=one[0].median,
         ms_32=many[0].median,
         threads=one[0].threads,
         cases=digest((x, y)),
-        reference=_compared(reference, data, batch_size, right, one[-1].median, many[-1].median),
+        reference=_compared(reference, data, batch_size, right, (singles, batch), (one[-1].median, many[-1].median)),
     )
 
 
@@ -158,18 +161,23 @@ def _compared(
     data: tuple[Tensor, Tensor],
     batch_size: int,
     right: Tensor | None,
-    ms_1: float,
-    ms_32: float,
+    inputs: tuple[list[Tensor], Tensor],
+    ms: tuple[float, float],
 ) -> Reference | None:
     """What the row is compared with; the times are those of a reference that was timed in turns with it."""
     if not isinstance(reference, tuple):
         return reference.as_reference() if reference else None
-    theirs = _right(reference[1], data, batch_size)
-    return Reference(reference[0], _mean(theirs), ms_1, ms_32, None if right is None else _error(right - theirs))
+    name, model = reference
+    theirs, counted = _right(model, data, batch_size), _costs(model, *inputs)
+    error = None if right is None else _error(right - theirs)
+    return Reference(name, _mean(theirs), *ms, error, counted.get("multiply_adds"), counted.get("peak"))
 
 
 def _costs(model: nn.Module, singles: list[Tensor], batch: Tensor) -> dict[str, Any]:
     """What is counted, not timed."""
+    own = getattr(model, "costs", None)
+    if own is not None:
+        return own()
     return {
         "parameters": cost.parameters(model),
         "nonzero": cost.nonzero(model),
@@ -266,12 +274,15 @@ class Table:
         return lines
 
     def share(self, row: Row, key: str) -> float | None:
-        """Return a cost of `row` as a share of its reference's where that was timed in turns, else of the first row's.
+        """Return a cost of `row` as a share of its reference's on the same cases, else of the first row's.
 
-        key: such as "bytes" or "ms_32". None where either is not known.
+        key: such as "bytes" or "ms_32". None where either is not known, and where the first row's depends on its cases
+        and was measured on others.
         """
         value, whole = getattr(row, key), getattr(row.reference, key, None)
-        whole = getattr(self.rows[0], key) if whole is None else whole
+        first = self.rows[0]
+        if whole is None and (key not in OF_CASES or not row.cases or not first.cases or row.cases == first.cases):
+            whole = getattr(first, key)
         return value / whole if value is not None and whole else None
 
     def _cost(self, row: Row, key: str) -> str:
@@ -322,3 +333,13 @@ def _beside(row: Row, reference: Reference) -> str:
         return ""
     points = round_to_spread(row.score - reference.score, reference.error or row.error)[0]
     return points if points.startswith("-") else f"+{points}"
+
+
+def front(points: Mapping[Any, tuple[float, float]]) -> list:
+    """Return the names of those points (cost, score) that no other beats at no higher cost; the cheapest first."""
+    names, most = [], float("-inf")
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if points[name][1] > most:
+            names.append(name)
+            most = points[name][1]
+    return names

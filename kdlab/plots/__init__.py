@@ -1,7 +1,7 @@
 """Figures of record: data in, Axes out. Each draws on `ax` where one is given, else on a new figure."""
 
 from .answers import digit, digits, reliability, softened, spectrogram, temperatures
-from .results import bars, front, heat, learning, lines, matrix, outcomes, signed, tradeoff
+from .results import bars, heat, learning, lines, matrix, outcomes, signed, tradeoff
 from .style import ALONE, CYCLE, OTHER, STUDENT, STYLE, TEACHER, TRUE
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "bars",
     "digit",
     "digits",
-    "front",
     "heat",
     "learning",
     "lines",

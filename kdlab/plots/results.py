@@ -10,6 +10,8 @@ from matplotlib.ticker import LogLocator
 from matplotlib.transforms import Bbox
 from torch import Tensor
 
+from kdlab.metrics import front
+
 from .style import ALONE, CYCLE, OTHER, STUDENT, TEACHER, make_axes
 
 
@@ -257,13 +259,3 @@ def _name(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
             if (x, y) != places[-1]:
                 said.remove()
         taken.append(box)
-
-
-def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The names of those points (cost, score) that no other one beats at no higher cost; the cheapest first."""
-    names, most = [], -np.inf
-    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
-        if points[name][1] > most:
-            names.append(name)
-            most = points[name][1]
-    return names

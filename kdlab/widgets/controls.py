@@ -8,6 +8,7 @@ from kdlab.live.knobs import Knob
 
 from .pieces import Piece
 
+NEEDS_KERNEL = "kd-needs-kernel"  # on an exported page style.css says so of what has this class
 WIDE = {"description_width": "120px"}
 
 

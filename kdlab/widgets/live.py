@@ -15,7 +15,7 @@ from kdlab.live import player
 from kdlab.live.knobs import Knob, Run, fingerprint, follow
 
 from . import live_view
-from .controls import WIDE, knob_slider, put, was_moved
+from .controls import NEEDS_KERNEL, WIDE, knob_slider, put, was_moved
 
 LETTERS = "ABCDEF"  # one a run; six lines are as many as one can tell apart
 SPARE = 40  # the errors are measured so seldom that it takes a fortieth of the time
@@ -66,7 +66,7 @@ class Live(w.VBox):
         self._make_controls(run.knobs.knobs)
         self._make_pictures(alone)
         super().__init__(live_view.rows(self), layout=w.Layout(max_width="1120px", grid_gap="8px", **FREE))
-        self.add_class("kd-panel")
+        self.add_class("kd-panel").add_class(NEEDS_KERNEL)
         self._refresh()
         self.errors.flush()  # a page that opens sees what was sent before it only if it was kept
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdlab import metrics
 from kdlab.data import like_mnist
 
-from .controls import Panel, check_box, temperature_slider
+from .controls import NEEDS_KERNEL, Panel, check_box, temperature_slider
 from .pieces import Bars, Digit, Piece, script
 
 SIDE = 140  # pixels of the drawing, five times MNIST's 28
@@ -86,6 +86,7 @@ def pad(nets: dict[str, nn.Module], names: list[str], *, T: float = 4.0) -> Pane
     show()
     controls = {"T": temperature_slider(T), "log_y": check_box(False, "log axis")}
     panel = Panel(controls, {"pad": paper, "digit": seen, "bars": bars}, [[paper, seen, bars]])
+    panel.add_class(NEEDS_KERNEL)
     panel.children[-1].layout.flex_flow = "row wrap"  # on a narrow page the bars go below
     return panel
 

@@ -12,7 +12,7 @@ import torch
 from kdlab import metrics
 from kdlab.metrics import class_bias as of
 
-from .controls import WIDE, Panel, check_box, index_sliders, temperature_slider
+from .controls import NEEDS_KERNEL, WIDE, Panel, check_box, index_sliders, temperature_slider
 from .pieces import Bars, Curves, Digit, Matrix, Piece, array
 
 
@@ -103,7 +103,8 @@ def microscope(
 def _near(logits: torch.Tensor, bars: Bars, others: tuple, classes: tuple, names: list[str], n_shown: int) -> Digit:
     """The cases of `others` that look most like the image the bars show, following its index and T."""
     theirs, labels, images = (torch.as_tensor(array(part)) for part in others)
-    sheets = Digit(images[:1], size=84, layout=w.Layout(flex="1 1 0"))
+    sheets = Digit(images[:1], size=84, layout=w.Layout(flex="0 0 auto", width="100%"))  # below, at its own height
+    sheets.add_class(NEEDS_KERNEL)
 
     def show(_=None):
         near = [metrics.nearest(logits[bars.index], theirs, bars.T, labels == c, n_shown) for c in classes]
@@ -123,10 +124,9 @@ def similarity(logits: Any, labels: Any, names: list[str], *, images: Any = None
     Click a cell (i, j): with `images`, the class i images that look most like j appear beside it (this needs a kernel).
     """
     logits, truth = torch.as_tensor(_rows(logits)), torch.as_tensor(array(labels))
-    inputs = {"logits": logits, "labels": truth}
     matrix = Matrix(
         recipe="similarity",
-        inputs=inputs,
+        inputs={"logits": logits, "labels": truth},
         labels=names,
         T=T,
         hide_diagonal=True,
@@ -138,6 +138,7 @@ def similarity(logits: Any, labels: Any, names: list[str], *, images: Any = None
         return Panel(controls, pieces, [[matrix]])
     _check_number(images, len(logits))
     sheets = Digit(images[:1], title="click a cell", size=84, layout=w.Layout(flex="0 0 384px"))
+    sheets.add_class(NEEDS_KERNEL)
 
     def show(_=None):
         i, j = matrix.selected
@@ -181,6 +182,7 @@ def omitted(
         return Panel({"bias": slider}, {"matrix": matrix}, [[matrix]])
     _check_number(images, len(logits))
     sheets, images = Digit(images[:1], size=64, layout=w.Layout(flex="0 0 360px")), torch.as_tensor(array(images))
+    sheets.add_class(NEEDS_KERNEL)
 
     def show(_=None):
         called = of.shifted(logits, classes, matrix.bias).argmax(dim=1)

@@ -7,6 +7,7 @@ import traitlets as t
 
 from kdlab.metrics import Row
 
+from .controls import NEEDS_KERNEL
 from .pieces import Piece, script
 
 COSTS = {
@@ -67,7 +68,7 @@ class Stack(w.VBox):
             [w.HBox(list(self.boxes.values()), layout=line), self.axis, self.points],
             layout=w.Layout(max_width="960px", width="100%", overflow="hidden", grid_gap="6px"),
         )
-        self.add_class("kd-panel")
+        self.add_class("kd-panel").add_class(NEEDS_KERNEL)
         for order in (*seen, ()):
             self.show(order)
 

@@ -30,6 +30,7 @@ CONFIG = {
     "nb_execution_mode": "off",
     "nb_ipywidgets_js": {"require.js": {}, "embed-amd.js": {}},
     "nb_merge_streams": True,
+    "nb_render_markdown_format": "myst",  # tables, too
     "myst_enable_extensions": ["dollarmath"],
     "myst_heading_anchors": 3,
     "default_role": "py:obj",  # in docstrings, `code`: a link where it is a name that the reference has

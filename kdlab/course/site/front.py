@@ -1,11 +1,10 @@
 """The front of all compressed models: a dot a model, what it costs against the points it loses, drawn by Bokeh."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from kdlab.course import readme
-from kdlab.metrics import Row, Table
+from kdlab.metrics import Row, Table, front
 from kdlab.metrics.table import COLUMNS
 
 AXES = {"bytes": "size on disk", "multiply_adds": "multiply-adds", "ms_32": "time, 32 cases", "ms_1": "time, 1 case"}
@@ -23,8 +22,8 @@ SAYS = """# Compressed models: cost against accuracy
 
 Each dot is one compressed BERT (MiniLM) of notebooks 09 to 16. The higher and the further left, the better; the line
 joins the models that no other beats in both. Point at a dot for its numbers; click on a method in the legend to hide
-or show it. Costs are percent of the uncompressed BERT's, times measured in turns with it where the record has them;
-points are on the same test texts."""
+or show it. Costs are percent of the uncompressed BERT's; of times, of a BERT that was timed in turns with the model,
+where the record has that. The points compare both on the same test texts."""
 
 
 def page(results: Path) -> str:
@@ -52,15 +51,6 @@ def scripts() -> list[Path]:
     return [Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"]
 
 
-def best(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, score) pairs those that no other beats: none costs as little and scores more, by rising cost."""
-    kept: list[tuple[float, float]] = []
-    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not kept or score > kept[-1][1]:
-            kept.append((cost, score))
-    return kept
-
-
 def _embedded(table: Table, methods: list[str]) -> tuple[str, str]:
     from bokeh.embed import components
     from bokeh.models import TabPanel, Tabs
@@ -77,8 +67,9 @@ def _figure(table: Table, methods: list[str], key: str):
         for method, row, reference in zip(methods, table.rows, table.references, strict=True)
         if (share := table.share(row, key)) is not None
     ]
-    costs, points = map(list, zip(*best([(cost, points) for _, _, cost, points in rows]), strict=True))
-    plot.step(costs, points, mode="after", color="#999999", line_dash="dashed", legend_label="not beaten")
+    kept = front({i: (cost, points) for i, (_, _, cost, points) in enumerate(rows)})
+    costs, points = ([rows[i][place] for i in kept] for place in (2, 3))
+    plot.step(costs, points, mode="after", color="#999999", line_dash="dashed", legend_label="best at its cost")
     for method, color, marker in METHODS.values():
         mine = [row for row in rows if row[0] == method]
         if mine:

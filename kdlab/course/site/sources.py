@@ -39,6 +39,12 @@ ROOMS = (
 STUDENT = '<iframe class="student" src="student.html" title="A student that learns in this page"></iframe>'
 
 
+NO_INSTALLATION = (
+    "**Without installing anything**: a student learns in the panel above while you turn the knobs. "
+    "[student.html](docs/student.html) is the same panel as one file to hand out."
+)
+
+
 def pages(root: Path, executed: Path) -> dict[str, str]:
     """Return all pages' sources by name. Raises ValueError where `executed` has no notebook of the course."""
     run = [entry.file for entry in COURSE if (executed / f"{entry.file}.ipynb").exists()]
@@ -103,6 +109,7 @@ def _home(root: Path, run: list[str]) -> str:
     """The README, with a student that learns in the place of its picture, and where everything is."""
     text = (root / "README.md").read_text(encoding="utf-8")
     text = re.sub(r"!\[[^]]*\]\(docs/student\.gif\)", STUDENT, text)
+    text = re.sub(r"\*\*Without installing anything\*\*:.*?(?=\n\n)", NO_INSTALLATION, text, flags=re.S)
     trees = [_tree("", ["course"])]
     trees += [_tree(part, pages) for part in PARTS if (pages := _files(part, run))]
     trees += [
@@ -129,16 +136,21 @@ def _course(root: Path) -> str:
 
 def _claims(root: Path) -> str:
     """Every claim with its seeds; the headings as Markdown, so that the page's contents list them."""
-    body = re.sub(r"<h[12]>(.*?)</h[12]>", r"\n\n## \1\n\n", claims_page.body(readme.judged(root / "results")))
-    return f"# The paper, claim by claim\n\n{body}\n"
+
+    def heading(match: re.Match) -> str:
+        return f"\n\n{'#' * int(match[1])} {match[2]}\n\n"
+
+    body = claims_page.body(readme.judged(root / "results"))
+    return "# Every claim\n\n" + re.sub(r"<h([23])>(.*?)</h[23]>", heading, body)
 
 
 def _rooms() -> str:
     """The rooms of the package, each with its first line."""
-    lines = ["# Reference\n\nMade from the docstrings.\n\n| module | what it holds |\n|---|---|"]
+    said = "Every public function and class, by module; `[source]` shows its code."
+    lines = [f"# Reference\n\n{said}\n\n| module | what it holds |\n|---|---|"]
     for room in ROOMS:
-        said = (importlib.import_module(f"kdlab.{room}").__doc__ or "").strip().splitlines()[0]
-        lines.append(f"| [kdlab.{room}](kdlab.{room}.md) | {said} |")
+        first = (importlib.import_module(f"kdlab.{room}").__doc__ or "").strip().splitlines()[0]
+        lines.append(f"| [kdlab.{room}](kdlab.{room}.md) | {first} |")
     return "\n".join(lines) + "\n\n" + _tree("", [f"kdlab.{room}" for room in ROOMS])
 
 

@@ -76,7 +76,7 @@ function step() { // one of every group that goes on, the least advanced first; 
   for (const group of going.filter((g) => g.runs[0].number === least)) {
     const [ce, kd] = group.runs.map((run) => run.next())[0];
     group.sum = [group.sum[0] + ce, group.sum[1] + kd, group.sum[2] + 1];
-    group.first ??= ce + kd;
+    if (group.turned !== group.runs[0].turns.length) [group.first, group.turned] = [ce + kd, group.runs[0].turns.length]; // T² scales the loss
     group.diverged = ce + kd > 10 * group.first || (group.diverged && ce + kd > group.first); // until it is mended
     const number = least + 1;
     if (MARKS.includes(number) || number % 100 === 0 || number === group.until) mark(group);

@@ -2,7 +2,7 @@
 const KNOBS = [ // name, what it says, from, to, on a log scale
   ["T", "temperature T", 0.1, 100, true], ["alpha", "alpha, soft targets' share", 0, 1, false],
   ["lr", "learning rate", 1e-5, 10, true], ["smoothing", "label smoothing", 0, 0.5, false]];
-const SETUP = { units: 30, layers: 1, images: 3000, seeds: 1, missing: "" };
+const SETUP = { units: 100, layers: 2, images: 500, seeds: 1, missing: "" };
 const START = { T: 4, alpha: 0.9, lr: 0.01, smoothing: 0 };
 const DRAW = 60; // milliseconds between two drawings while it trains
 const SIDE = 140; // pixels of the pad
