@@ -210,5 +210,5 @@ def test_links_between_pages_lead_somewhere_and_the_index_lists_the_pages_that_a
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "00_start_here.ipynb")
     page = course.to_html(tmp_path / "00_start_here.ipynb", tmp_path / "html").read_text()
     assert 'href="01_soft_targets.html"' in page and 'href="https://a.b/c"' in page and "../docs" not in page
-    index = course.write_index(tmp_path / "html", course.readme.COURSE).read_text()
+    index = course.write_index(tmp_path / "html", course.contents.COURSE).read_text()
     assert "<a href='00_start_here.html'>00 Start here</a>" in index and "01_soft_targets" not in index
