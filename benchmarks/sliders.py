@@ -50,12 +50,12 @@ def panels(page, notebook: str, presses: int) -> list[dict]:
 def measured(page, panel, name: str, presses: int) -> dict:
     """Press a slider, and return how often its picture changed and how soon.
 
-    Where one step up and down changes no count, as a bias that is far off, half of the presses go up and half down.
+    Where one step up and down changes no count, as a bias that is far off, the presses go from end to end.
     """
     import jupyter
 
     ms = sorted(jupyter.latencies(page, panel, name, presses))
-    ms = ms or sorted(jupyter.latencies(page, panel, name, presses, stride=presses // 2))
+    ms = ms or sorted(jupyter.latencies(page, panel, name, presses, ends=True))
     if not ms:
         raise RuntimeError(f"{presses} presses on the slider {name!r} changed no picture: {panel.inner_text()!r:.200}")
     return {

@@ -189,10 +189,11 @@ def slider_names(panel: Locator) -> list[str]:
     return rows.locator(".widget-label").all_inner_texts()
 
 
-def latencies(page: Page, panel: Locator, name: str, presses: int, stride: int = 1) -> list[float]:
+def latencies(page: Page, panel: Locator, name: str, presses: int, ends: bool = False) -> list[float]:
     """Milliseconds from each key press on the slider called `name` to the first frame with other numbers.
 
-    The presses go `stride` steps up and as many down in turn; from the slider's upper end down and up.
+    The presses go one step up and down in turn; from the slider's upper end down and up. ends: to the slider's lower
+    and upper end in turn instead.
     """
     handle = slider(panel, name)
     handle.scroll_into_view_if_needed()
@@ -200,21 +201,25 @@ def latencies(page: Page, panel: Locator, name: str, presses: int, stride: int =
     there, back = "ArrowRight", "ArrowLeft"
     if float(handle.get_attribute("aria-valuenow")) >= float(handle.get_attribute("aria-valuemax")):
         there, back = back, there
+    if ends:
+        there, back = "Home", "End"
     panel.evaluate("""panel => {
         const numbers = () => [...panel.querySelectorAll('[data-shown]')].map(el => el.dataset.shown).join();
-        window.latencies = [];
+        const found = window.latencies = [];
+        window.listening?.abort();  // of a call before
+        window.listening = new AbortController();
         panel.addEventListener('keydown', () => {
             const start = performance.now(), before = numbers();
             const look = () => {
                 const now = performance.now();
-                if (numbers() !== before) window.latencies.push(now - start);
+                if (numbers() !== before) found.push(now - start);
                 else if (now - start < 1000) requestAnimationFrame(look);
             };
             requestAnimationFrame(look);
-        }, true);
+        }, { capture: true, signal: window.listening.signal });
     }""")
     for i in range(presses):
-        page.keyboard.press(back if i // stride % 2 else there)
+        page.keyboard.press(back if i % 2 else there)
         page.wait_for_timeout(80)
     page.wait_for_timeout(500)
     return page.evaluate("window.latencies")

@@ -290,9 +290,11 @@ def test_every_speed_of_the_readme_names_its_machine():
     record = json.loads((ROOT / "results" / "bench.json").read_text())
     measured = {key for key, value in record.items() if isinstance(value, dict | list)} - {"machines"}
     assert record["machines"].keys() == measured
-    record["machines"]["eq5"] |= {"torch": "9.9"}
-    *_, others, eq5 = generated._in_words(record).split(" (")
-    assert "torch 9.9.)" in eq5 and "Eq. 5" in others and "torch 9.9" not in others
+    record["machines"]["in_page"] |= {"torch": "9.9"}
+    said = generated._in_words(record)
+    before, last = said.split("In the page ")
+    assert last.endswith("torch 9.9.)") and "torch 9.9" not in before
+    assert "Eq. 5" in before and before.rstrip().endswith(".)"), "the sentences before name their own machine"
 
 
 def test_an_empty_block_is_filled_and_what_follows_it_stays():
