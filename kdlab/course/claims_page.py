@@ -38,7 +38,6 @@ COLORS = {
     "not yet run": "#555",
 }
 STALE = "†"
-KINDS = {"measured": "measured", "arithmetic": "true by arithmetic"}
 PAPER = (
     "<h2>The paper</h2><p>G. Hinton, O. Vinyals, J. Dean, <i>Distilling the Knowledge in a Neural Network</i>, 2015, "
     "arXiv:1503.02531.</p>"
@@ -88,11 +87,11 @@ def body(rows: list[dict[str, Any]], notebooks: Path | None = None) -> str:
 def counted(rows: list[dict[str, Any]]) -> str:
     """How many claims got which verdict, in one sentence: the arithmetic apart from what was measured."""
     parts = []
-    for kind in ("measured", "arithmetic"):
+    for kind, title in (("measured", "measured"), ("arithmetic", "true by arithmetic")):
         verdicts = [row["verdict"] for row in rows if row["kind"] == kind]
         numbers = ", ".join(f"{verdicts.count(word)} {word}" for word in claims.VERDICTS if word in verdicts)
         if verdicts:
-            parts.append(f"{len(verdicts)} {KINDS[kind]} ({numbers})")
+            parts.append(f"{len(verdicts)} {title} ({numbers})")
     others = sum(row["kind"] == "another's data" for row in rows)
     if others:
         parts.append(f"{others} on other data than the paper's, not judged")

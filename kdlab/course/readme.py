@@ -196,7 +196,7 @@ def _bert(results: Path) -> str:
 
 def _ruler(results: Path) -> str:
     """The rows of all notebooks, once notebook 09 has measured the first, of which the others are shares."""
-    files, found = _ruler_files(results), _compressed(results)
+    files, found = ruler_files(results), _compressed(results)
     if not found or found[0].name != "BERT":
         return ""
     return (
@@ -213,13 +213,13 @@ def markdown(table: Table) -> str:
     return "\n".join(f"| {' | '.join(line[i] for i in kept)} |" for line in (head, ["---"] * len(head), *lines))
 
 
-def _ruler_files(results: Path) -> list[dict]:
+def ruler_files(results: Path) -> list[dict]:
     return [_read(path) for path in sorted((results / "ruler").glob("*.json"))]
 
 
 def _compressed(results: Path) -> list[Row]:
     """The rows of all notebooks."""
-    return [Row.from_plain(row) for file in _ruler_files(results) for row in file["rows"]]
+    return [Row.from_plain(row) for file in ruler_files(results) for row in file["rows"]]
 
 
 def figure(results: Path) -> str:

@@ -168,9 +168,9 @@ def _compared(
     if not isinstance(reference, tuple):
         return reference.as_reference() if reference else None
     name, model = reference
-    theirs, counted = _right(model, data, batch_size), _costs(model, *inputs)
+    theirs, counted = _right(model, data, batch_size), _of_cases(model, *inputs)
     error = None if right is None else _error(right - theirs)
-    return Reference(name, _mean(theirs), *ms, error, counted.get("multiply_adds"), counted.get("peak"))
+    return Reference(name, _mean(theirs), *ms, error, **counted)
 
 
 def _costs(model: nn.Module, singles: list[Tensor], batch: Tensor) -> dict[str, Any]:
@@ -178,13 +178,16 @@ def _costs(model: nn.Module, singles: list[Tensor], batch: Tensor) -> dict[str, 
     own = getattr(model, "costs", None)
     if own is not None:
         return own()
-    return {
-        "parameters": cost.parameters(model),
-        "nonzero": cost.nonzero(model),
-        "bytes": cost.disk_bytes(model),
-        "multiply_adds": _multiply_adds(model, singles),
-        "peak": cost.weight_bytes(model) + cost.memory(model, batch),
-    }
+    of_weights = {"parameters": cost.parameters(model), "nonzero": cost.nonzero(model), "bytes": cost.disk_bytes(model)}
+    return of_weights | _of_cases(model, singles, batch)
+
+
+def _of_cases(model: nn.Module, singles: list[Tensor], batch: Tensor) -> dict[str, Any]:
+    """What is counted and depends on the cases; {} where torch does not compute the model."""
+    if hasattr(model, "costs"):
+        return {}
+    peak = cost.weight_bytes(model) + cost.memory(model, batch)
+    return {"multiply_adds": _multiply_adds(model, singles), "peak": peak}
 
 
 def _multiply_adds(model: nn.Module, singles: list[Tensor]) -> float:

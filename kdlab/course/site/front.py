@@ -1,6 +1,5 @@
 """The front of all compressed models: a dot a model, what it costs against the points it loses, drawn by Bokeh."""
 
-import json
 from pathlib import Path
 
 from kdlab.course import readme
@@ -28,7 +27,7 @@ where the record has that. The points compare both on the same test texts."""
 
 def page(results: Path) -> str:
     """The page's Markdown: the plot, and the rows as a table. results: the folder with ruler/*.json."""
-    files = [json.loads(path.read_text("utf-8")) for path in sorted((results / "ruler").glob("*.json"))]
+    files = readme.ruler_files(results)
     rows = [Row.from_plain(row) for file in files for row in file["rows"]]
     methods = [METHODS[file["notebook"]][0] for file in files for _ in file["rows"]]
     table = Table(rows)
