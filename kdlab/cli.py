@@ -155,7 +155,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="print the claims as JSON, and write nothing")] = False,
 ) -> None:
     """The claims beside what was measured, as build/html/report.html; and the pages of results anew."""
-    from kdlab.course import claims_page, readme, records
+    from kdlab.course import claims_page, header, readme, records
 
     root = place.root()
     rows = records.judged(records.kept())
@@ -170,6 +170,8 @@ def report(
     filled = [page for page in pages if page.exists() and "<!-- results: " in page.read_text(encoding="utf-8")]
     for page in filled:  # a checkout
         page.write_text(readme.fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+    for notebook in (root / "notebooks").glob("*.ipynb") if filled else ():
+        notebook.write_text(header.fill(notebook, results), encoding="utf-8")
     if filled:
         (root / "docs" / "claims.svg").write_text(readme.figure(results), encoding="utf-8")
 

@@ -216,8 +216,8 @@ def _minutes(reached: float) -> float:
 
 def _said(facts: dict) -> str:
     if facts["device"] == "cpu":
-        plural = "s" if facts["threads"] > 1 else ""
-        return f"the processor ({facts['processor']}, {facts['cores']} cores; {facts['threads']} thread{plural} a net)"
+        threads = f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''} per model"
+        return f"the processor ({facts['processor']}, {facts['cores']} cores; {threads})"
     return f"{facts['device']} (a graphics processor)"
 
 

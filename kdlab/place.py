@@ -64,7 +64,7 @@ def folder_or_copy() -> tuple[Path, str]:
 
 def _complete(copy: Path, carried: Path) -> str:
     """Copy to `copy` the files of the course that it lacks; return what to say about it."""
-    names = sorted(path.name for path in carried.iterdir() if path.suffix in (".ipynb", ".json", ".yaml"))
+    names = sorted(path.name for path in carried.iterdir() if path.suffix in (".ipynb", ".yaml"))
     missing = [name for name in names if not (copy / name).exists()]
     changed = [name for name in names if name not in missing and not filecmp.cmp(carried / name, copy / name, False)]
     try:

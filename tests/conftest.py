@@ -20,7 +20,7 @@ def make_course(folder: Path) -> Path:
     """Make `folder` what kdlab takes for a course; return its folder of notebooks."""
     notebooks = folder / "notebooks"
     notebooks.mkdir(exist_ok=True)
-    (notebooks / "profiles.yaml").write_text("full: {all: {}}\n")
+    (notebooks / "profiles.yaml").write_text("full: {}\n")
     if not (first := notebooks / "00_start_here.ipynb").exists():
         first.write_text('{"cells": [], "metadata": {"of": "kdlab"}, "nbformat": 4, "nbformat_minor": 5}')
     return notebooks

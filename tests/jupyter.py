@@ -6,7 +6,6 @@ Limits on time are there to catch what hangs: a machine that is slow and busy st
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -34,14 +33,12 @@ OVERRIDES = {
 def lab(folder: Path, parameters: dict[Path, dict]) -> Iterator[str]:
     """Serve copies of notebooks, each with its parameters, by a JupyterLab whose kernels have no network.
 
-    Yields its address. The copies are in folder/notebooks, with what lies beside a notebook under its number.
+    Yields its address. The copies are in folder/notebooks.
     """
     notebooks, settings = folder / "notebooks", folder / "settings"
     notebooks.mkdir()
     for path, values in parameters.items():
         nbformat.write(parameterize_notebook(load_notebook_node(str(path)), values), notebooks / path.name)
-        for beside in path.parent.glob(f"{path.stem[:2]}_*.json"):
-            shutil.copy(beside, notebooks)
     settings.mkdir()
     (settings / "overrides.json").write_text(json.dumps(OVERRIDES))
     with socket.socket() as free:

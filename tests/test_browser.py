@@ -262,8 +262,12 @@ def test_a_page_without_a_kernel_shows_the_student_in_the_page_instead_of_the_li
     page.locator(".kd-without-kernel").scroll_into_view_if_needed()
     panel = page.locator(".kd-page")
     page.wait_for_selector("[data-ready]")
+    state = "JSON.parse(document.querySelector('.kd-page').dataset.shown)"
+    page.wait_for_function(f"{state}.groups.length === 3 && {state}.groups[2].number === 200")
+    alone, a, b = page.evaluate(f"{state}.groups")
+    assert [group["number"] for group in (alone, a, b)] == [200] * 3, "it opens in the middle of two runs"
+    assert (a["used"]["T"], a["used"]["alpha"], a["used"]["lr"]) == (4, 0.9, 0.01), "where the live panel begins"
+    assert b["used"]["T"] == 0.3 and panel.locator("input[name=T]").evaluate("el => 10 ** el.value") < 0.31
     panel.locator("[data-act=step]").click()
-    page.wait_for_function("JSON.parse(document.querySelector('.kd-page').dataset.shown).groups[1].number === 1")
-    knobs = panel.evaluate("el => JSON.parse(el.dataset.shown).groups[1].used")
-    assert (knobs["T"], knobs["alpha"], knobs["lr"]) == (4, 0.9, 0.01), "where the live panel begins"
+    page.wait_for_function(f"{state}.groups[1].number === 201")
     assert page.refused == [], "the page asked for something from outside"

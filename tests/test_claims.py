@@ -12,7 +12,7 @@ from conftest import NOTEBOOKS, ROOT, make_course
 from typer.testing import CliRunner
 
 from kdlab import cli, machine, place
-from kdlab.course import claims, claims_page, records, sources
+from kdlab.course import claims, claims_page, comparison, records, sources
 from kdlab.metrics import round_to_spread
 
 RESULTS = sorted((ROOT / "results" / "claims").glob("*.json"))
@@ -299,7 +299,7 @@ def test_a_full_record_is_never_written_into_another_project(tmp_path, monkeypat
 @pytest.fixture
 def notebook(elsewhere, monkeypatch):
     """A notebook of parameters and of one function, and a full profile for it."""
-    parameters = 'lr = 0.001\nseed = 0\nprofile = "own"'
+    parameters = "lr = 0.001\nseed = 0"
     cells = [
         {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": parameters},
         {"cell_type": "code", "metadata": {}, "source": "def student(T):\n    return T + lr"},
@@ -313,7 +313,7 @@ def notebook(elsewhere, monkeypatch):
     }
     path = elsewhere / "notebooks" / "04_x.ipynb"
     path.write_text(json.dumps({"cells": cells} | about))
-    path.with_name("profiles.yaml").write_text("full:\n  all:\n    profile: full\n  '04':\n    lr: 0.01\n")
+    path.with_name("profiles.yaml").write_text("full:\n  '04':\n    lr: 0.01\n")
     return path
 
 
@@ -330,10 +330,34 @@ def test_a_record_is_stale_once_its_code_or_settings_have_changed(notebook):
     assert records.stale(record | {"settings": {"lr": 0.02}, "profile": "own"}) == []
     notebook.write_text(notebook.read_text().replace("T + lr", "T * lr"))
     assert records.stale(record) == ["changed since: 04_x:student"]
-    notebook.with_name("profiles.yaml").write_text("full:\n  all: {}\n")
+    notebook.with_name("profiles.yaml").write_text("full: {}\n")
     assert records.stale(record)[0] == "settings: lr 0.01 then, 0.001 now"
     notebook.unlink()
     assert records.stale(record) == ["there is no notebook 04_x any more"]
+
+
+# Three columns
+
+
+def test_a_comparison_shows_the_source_the_full_run_with_its_verdict_and_this_run():
+    keep(values=[66, 70, 68], profile="full")
+    shown = comparison.compare({"teacher": [100, 104], "hot-limit": [0.5]})
+    whole = records.judge(claims.claim("teacher"), records.full("teacher"))
+    assert shown.rows[0][1:] == ("67", f"68.0 ± 2.0 (3): confirmed {claims_page.STALE}", "102.0 ± 2.8 (2)")
+    assert whole["verdict"] == "confirmed" and whole["stale"], "a record without the digest of its code"
+    assert shown.rows[1][2:] == ("not yet run", "0.50 (1)") or shown.rows[1][3].startswith("0.5")
+    assert "full run" in shown._repr_html_() and "<td" in shown._repr_html_() and "paper" in str(shown)
+    with pytest.raises(ValueError, match="no claim called 'nothing'"):
+        comparison.compare({"nothing": [1]})
+
+
+def test_where_there_is_no_course_the_full_run_is_the_packages(tmp_path, monkeypatch):
+    monkeypatch.setattr(place, "PACKAGE", tmp_path / "package")
+    keep(values=[66], profile="full")
+    carried = tmp_path / "package" / "results" / "claims"
+    carried.mkdir(parents=True)
+    (records.folder("full") / "teacher.json").rename(carried / "teacher.json")
+    assert records.full("teacher")["values"] == [66] and records.full("gap-closed") is None
 
 
 # The page

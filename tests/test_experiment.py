@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from kdlab import compress, course, machine, metrics, models, store, values
-from kdlab.course import experiment, fingerprint, sources
+from kdlab.course import experiment, fingerprint, parameters, sources
 
 NUMBERS = count()
 
@@ -340,7 +340,7 @@ def test_a_value_is_of_the_machine_that_its_seed_ran_on():
 
 
 NOTEBOOK = [
-    ("parameters", "lr = 0.1\nprofile = 'own'"),
+    ("parameters", "lr = 0.1\nseed = 0"),
     ("", "from kdlab import course, metrics, train\n%matplotlib inline\nrun = course.Experiment('77_made_up')"),
     ("", "scale = 2 * lr\nother = 5"),
     ("", "def helper(a):\n    return scale * a"),
@@ -357,10 +357,27 @@ def write_notebook(folder: Path, **changes: str) -> None:
     (folder / "77_made_up.ipynb").write_text(json.dumps({"cells": cells}))
 
 
+def test_a_run_with_values_of_no_profile_records_nothing(tmp_path, monkeypatch):
+    """A reader who changes a parameter in an exercise leaves the course's records as they are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDLAB_STORE", str(tmp_path / "store"))
+    write_notebook(tmp_path)
+    (tmp_path / "profiles.yaml").write_text("smoke: {}\nfull: {}\n")
+    own = {"lr": 0.1, "seed": 5, "course": course}
+    exec("run = course.Experiment('77_made_up')", own)
+    changed = {"lr": 0.2, "seed": 5, "course": course}
+    exec("run = course.Experiment('77_made_up')", changed)
+    assert own["run"].profile == "own" and changed["run"].profile == "other"
+    assert own["run"].claim("teacher", [60]).exists() and changed["run"].claim("teacher", [61]) is None
+    shown = changed["run"].compare({"teacher": [61], "gap-closed": []})
+    assert shown.rows[0][3].startswith("61") and shown.rows[1][3] == "–"
+    assert json.loads((tmp_path / "store" / "claims" / "teacher.json").read_text())["values"] == [60]
+
+
 def test_the_code_of_a_record_is_what_its_functions_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_notebook(tmp_path)
-    assert sources.parameters("77_made_up") == ["lr", "profile"]
+    assert parameters.names("77_made_up") == ["lr", "seed"]
     before = sources.digests("77_made_up", ["made"])
     assert (
         "kdlab.train.loop.fit" in before

@@ -85,7 +85,7 @@ def test_a_hand_on_the_slider_while_it_trains_is_logged_with_its_step_and_cells_
     press(panel, "Pause")
     jupyter.until(lambda: ask(WORKERS) == "0")
     at = number(ask)
-    log = json.loads(ask("print(json.dumps(live.runs['A'].log()))"))
+    log = json.loads(ask("import json; print(json.dumps(live.runs['A'].log()))"))
     assert before <= log["turns"][0]["step"] <= log["turns"][-1]["step"] <= at
     hotter = [turn["T"] for turn in log["turns"] if "T" in turn]
     assert hotter == sorted(hotter) and hotter[-1] == pytest.approx(4 * 10**0.3, rel=1e-6)
@@ -182,7 +182,7 @@ def test_the_interrupt_button_pauses_and_a_cell_that_runs_again_leaves_no_worker
     jupyter.until(lambda: ask(WORKERS) == "0")
     press(panel, "Play")
     jupyter.until(lambda: ask(WORKERS) == "1")
-    ask("live = widgets.Live(begin(), (x_seen, y_seen), names, teacher=t_seen, alone=alone)")
+    ask("live = widgets.Live(begin(), (x_test, y_test), names, alone=alone)")
     jupyter.until(lambda: ask(WORKERS) == "0")
 
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import statistics
 import sys
 import time
 
@@ -13,6 +15,7 @@ import yaml
 from conftest import NOTEBOOKS, ROOT
 
 from kdlab import compress, course, text
+from kdlab.course import parameters
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import check_notebooks
@@ -30,13 +33,25 @@ def test_notebook_runs_small_and_from_another_seed(path, tmp_path_factory, recor
     assert not ran.problem
 
 
+def with_cell(path, folder, place, source):
+    """A copy of a notebook in `folder`, and of the profiles, with one more code cell; place: -1 for the last."""
+    notebook = nbformat.read(path, 4)
+    notebook.cells.insert(len(notebook.cells) if place == -1 else place, nbformat.v4.new_code_cell(source))
+    nbformat.write(notebook, folder / path.name)
+    for profiles in path.parent.glob("profiles.yaml"):
+        shutil.copy(profiles, folder)
+    return folder / path.name
+
+
 @pytest.mark.course
 @each_notebook
 def test_notebook_shows_its_effects_at_its_own_values(path, tmp_path, offline, monkeypatch, record_property):
     monkeypatch.setenv("KDLAB_STORE", str(tmp_path / "store"))  # nothing that another notebook kept may help
     monkeypatch.setenv("KDLAB_WORKERS", "1")  # two tests run side by side
+    effects = ROOT / "tests" / "effects" / f"{path.stem[:2]}.py"
+    checked = with_cell(path, tmp_path, -1, effects.read_text(encoding="utf-8")) if effects.exists() else path
     start = time.perf_counter()
-    problem = course.execute(path, tmp_path / path.name, {}, smoke.SECONDS_A_CELL)
+    problem = course.execute(checked, tmp_path / "out" / path.name, {}, smoke.SECONDS_A_CELL)
     record_property("notebook", path.stem)
     record_property("seconds", time.perf_counter() - start)
     assert not problem
@@ -73,12 +88,10 @@ def entries_of_two_seeds(path, values, tmp_path, monkeypatch) -> tuple[str, list
     again; return what went wrong, and the names of the entries after each run."""
     monkeypatch.setenv("KDLAB_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("KDLAB_WORKERS", "1")
-    asking = nbformat.read(path, 4)
-    first = next(i for i, cell in enumerate(asking.cells) if cell.cell_type == "code")
-    asking.cells.insert(first, nbformat.v4.new_code_cell(AGAIN))
-    nbformat.write(asking, tmp_path / path.name)
-    entries = []
-    for source, seed in ((path, 0), (tmp_path / path.name, 1)):
+    (tmp_path / "asking").mkdir()
+    first = next(i for i, cell in enumerate(nbformat.read(path, 4).cells) if cell.cell_type == "code")
+    asking, entries = with_cell(path, tmp_path / "asking", first, AGAIN), []
+    for source, seed in ((path, 0), (asking, 1)):
         problem = course.execute(source, tmp_path / "out.ipynb", values | {"seed": seed}, smoke.SECONDS_A_CELL)
         if problem:
             return problem, entries
@@ -159,7 +172,7 @@ def test_notebook_is_committed_without_outputs_and_with_its_parts(path):
     assert sum("parameters" in cell["metadata"].get("tags", []) for cell in cells) == 1
     assert raw["metadata"]["kernelspec"]["name"] == "python3"
     text = "".join("".join(cell["source"]) for cell in cells)
-    for part in ("**Question:**", "does not show", "## Exercises", "arXiv:1503.02531", "assert "):
+    for part in ("**Question:**", "does not show", "## Exercises", "arXiv:1503.02531", "<!-- header -->"):
         assert part in text, f"{path.name} lacks its {part!r}"
     exercises = next("".join(c["source"]) for c in cells if "".join(c["source"]).startswith("## Exercises"))
     assert re.findall(r"^(\d)\. ", exercises.split("<details>")[0], re.M) == ["1", "2", "3"]
@@ -178,14 +191,34 @@ def test_parameters_are_plain_values_and_profiles_name_no_others(path):
 def test_a_profile_section_of_a_notebook_is_no_other_ones():
     numbers = {path.stem[:2] for path in NOTEBOOKS}
     for name, sections in PROFILES.items():
-        assert set(sections) <= numbers | {"all"}, f"profile {name} has a section for no notebook"
+        assert set(sections) <= numbers, f"profile {name} has a section for no notebook"
 
 
 def test_a_name_that_the_notebook_lacks_is_refused_in_its_section(tmp_path):
     nbformat.write(notebook("lr = 1"), tmp_path / "07_made_up.ipynb")
-    (tmp_path / "profiles.yaml").write_text('smoke: {all: {seed: 1, lr: 3}, "07": {epochs: 2}}')
+    (tmp_path / "profiles.yaml").write_text('smoke: {"07": {epochs: 2}}')
     with pytest.raises(ValueError, match=r"profile smoke sets 'epochs'.*07_made_up.ipynb"):
         course.profile(tmp_path / "07_made_up.ipynb", "smoke")
+
+
+def test_a_profile_is_known_by_its_values(tmp_path):
+    cell = nbformat.v4.new_code_cell("lr = 1\nseed = 0", metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path := tmp_path / "07_made_up.ipynb")
+    assert parameters.profile_of(path, {"lr": 3}) == "own", "no profiles.yaml: it has no other values"
+    (tmp_path / "profiles.yaml").write_text('smoke: {"07": {lr: 2}}\nfull: {"07": {lr: 3}}')
+    found = {lr: parameters.profile_of(path, {"lr": lr, "seed": 5}) for lr in (1, 2, 3, 4)}
+    assert found == {1: "own", 2: "smoke", 3: "full", 4: "other"}
+    assert parameters.profile_of(None, {}) == "own"
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem[:2] <= "08"], ids=lambda path: path.stem)
+def test_a_cell_is_its_idea_and_machinery_is_elsewhere(path):
+    """At most 25 lines a cell, half of them of 8 or fewer, 200 in all; no record, profile or settings in sight."""
+    code = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    lines = [sum(bool(line.strip()) for line in source.splitlines()) for source in code]
+    assert max(lines) <= 25 and statistics.median(lines) <= 8 and sum(lines) <= 200, lines
+    kitchen = re.findall(r"profile|run\.claim|fmt: skip|store\.|parallel\.map|course\.rows", "\n".join(code))
+    assert not kitchen, f"{kitchen} belongs into the package"
 
 
 def test_a_profile_or_notebook_that_is_not_there_is_named(tmp_path):

@@ -18,7 +18,7 @@ from conftest import NOTEBOOKS, ROOT
 
 import kdlab
 from kdlab import metrics
-from kdlab.course import contents
+from kdlab.course import contents, header
 from kdlab.course import readme as generated
 from kdlab.widgets import in_page
 
@@ -270,6 +270,16 @@ def test_the_pages_say_what_results_say(page):
     made = re.search(r"<!-- results: .*?\n(.*?\w) ", text, re.S)
     tampered = text[: made.start(1)] + "999.9" + text[made.end(1) :]
     assert generated.fill(tampered, ROOT / "results") == text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_notebook_says_how_long_it_takes_and_where_it_is_in_the_course(path):
+    text = path.read_text(encoding="utf-8")
+    assert header.fill(path, ROOT / "results") == text, "`kdlab report` fills the header"
+    title = "".join(json.loads(text)["cells"][0]["source"])
+    timed = {row["notebook"]: row["seconds"] for row in json.loads((ROOT / "results" / "notebooks.json").read_text())}
+    assert f"{contents.duration(timed[path.stem])} to run on two cores, {contents.minutes_to_read(path)} min" in title
+    assert f"**{path.stem[:2]}**" in title and title.count(".ipynb)") >= len(NOTEBOOKS) - 1
 
 
 def test_the_readme_is_a_front_door():

@@ -24,7 +24,7 @@ print("started " + json.dumps([sys.argv[1:], sorted(os.listdir())]))
 def wheel(tmp_path_factory):
     """The wheel, built of a copy of this checkout, without a network."""
     source, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("wheel")
-    for name in ("kdlab", "notebooks", "LICENSES"):
+    for name in ("kdlab", "notebooks", "results", "LICENSES"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -74,11 +74,9 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_course(wheel):
         for path in (ROOT / "kdlab").rglob("*")
         if path.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & {*path.parts}
     }
-    of_course = {
-        f"kdlab/notebooks/{path.name}"
-        for path in (*NOTEBOOKS, ROOT / "notebooks" / "profiles.yaml", ROOT / "notebooks" / "03_a_hand.json")
-    }
-    assert of_package | of_course <= inside
+    of_course = {f"kdlab/notebooks/{path.name}" for path in (*NOTEBOOKS, ROOT / "notebooks" / "profiles.yaml")}
+    of_results = {f"kdlab/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "results" / "claims").glob("*.json")}
+    assert of_package | of_course | of_results <= inside and len(of_results) > 50
     assert {name for name in inside if name.startswith("kdlab/notebooks/")} == of_course
 
 
@@ -117,7 +115,7 @@ def test_lab_in_an_empty_folder_puts_the_notebooks_there_opens_the_first_and_kee
     assert {path.name: path.read_bytes() for path in course.iterdir()} == {
         path.name: path.read_bytes() for path in (ROOT / "notebooks").iterdir() if path.is_file()
     }
-    assert f"The course is in {course}. {len(NOTEBOOKS) + 2} files were put there." in first.stdout
+    assert f"The course is in {course}. {len(NOTEBOOKS) + 1} files were put there." in first.stdout
     words, there = json.loads(first.stdout.split("started ")[1])
     assert f"--ServerApp.root_dir={course}" in words and "--LabApp.default_url=/lab/tree/00_start_here.ipynb" in words
     assert there == ["kdlab-course"]

@@ -7,8 +7,6 @@ from .notebooks import (
     execute,
     find,
     for_projector,
-    given,
-    profile,
     run,
     to_html,
     widget_errors,
@@ -16,6 +14,7 @@ from .notebooks import (
     without_slow_formats,
     write_index,
 )
+from .parameters import given, profile
 
 __all__ = [
     "Experiment",
@@ -26,6 +25,7 @@ __all__ = [
     "find",
     "for_projector",
     "given",
+    "header",
     "profile",
     "readme",
     "records",

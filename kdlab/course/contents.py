@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def minutes_to_read(notebook: Path) -> int:
     """Estimate how long a notebook takes to read: 200 words of text, or 15 lines of code, a minute."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     text, code = ([_source(cell) for cell in cells if cell["cell_type"] == kind] for kind in ("markdown", "code"))
+    text = [re.sub(r"<!-- header -->.*?<!-- end -->", "", each, flags=re.S) for each in text]
     words = sum(len(each.split()) for each in text)
     lines = sum(bool(line.strip()) for each in code for line in each.splitlines())
     return math.ceil(words / WORDS_A_MINUTE + lines / CODE_LINES_A_MINUTE)

@@ -17,38 +17,36 @@ import contextlib
 import functools
 import inspect
 import itertools
-import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import torch
-from torch import Tensor
 
 import kdlab
 from kdlab import machine, parallel, store
 
-from . import records, sources
+from . import comparison, parameters, records, sources
 from .fingerprint import Tracer
 from .functions import shorten
+from .grid import Grid
 
 
 class Experiment:
     """What a notebook computes, under one name: its cached functions, its parameters, its records.
 
-    name: the notebook's, such as "06_speech". profile: "smoke", "own" or "full"; default the caller's `profile`.
-    parameters: the values of the parameters cell, read from the caller's globals.
+    name: the notebook's, such as "06_speech". parameters: the values of the parameters cell, read from the caller's
+    globals. profile: whose values these are: "own", "smoke" or "full", or "other", whose numbers are not recorded.
     """
 
-    def __init__(self, name: str, profile: str = ""):
+    def __init__(self, name: str):
         namespace = sys._getframe(1).f_globals
-        self.name, self.profile = name, profile or namespace.get("profile", "own")
-        declared = sources.parameters(name) or [key for key, value in namespace.items() if _is_setting(key, value)]
-        self.parameters = {key: namespace[key] for key in declared if key in namespace and key != "profile"}
+        declared = parameters.names(name) or [key for key, value in namespace.items() if _is_setting(key, value)]
+        self.name, self.parameters = name, {key: namespace[key] for key in declared if key in namespace}
+        self.profile = parameters.profile_of(parameters.path_of(name), self.parameters)
         self.entries: dict[str, dict] = {}  # what was used so far: seconds of the work, machine, function, seed
         self._working: list[dict] = []  # the cached functions that are at work just now, the innermost last
         self._begun = time.perf_counter()
@@ -57,13 +55,29 @@ class Experiment:
         """Keep what `function` returns: asked again, it answers from the store, in this process or another."""
         return Cached(self, function)
 
+    def compare(
+        self, values: Mapping[str, Iterable[float]], by: Iterable[Callable] | Callable = ()
+    ) -> comparison.Comparison:
+        """Show what was measured beside the source's number and the full run's, and record it against the claims.
+
+        values: by the claim's id, one value for each seed, in the claim's unit; by: see `claim`.
+        """
+        lists = {id: [float(value) for value in each] for id, each in values.items()}
+        shown = comparison.compare(lists)
+        for id, each in lists.items():
+            if each:
+                self.claim(id, each, by)
+        return shown
+
     def claim(self, id: str, values: Iterable[float], by: Iterable[Callable] | Callable = ()) -> Path | None:
         """Record what was measured against a claim of claims.toml: one value for each seed, in the claim's unit.
 
         by: the functions that made the values, cached ones or kdlab's own; default all cached ones that were used.
         Their seconds, machines and code go into the record with the parameters. Returns the record's path, or None
-        where a larger profile's one stands.
+        where a larger profile's one stands, or the parameters are no profile's.
         """
+        if self.profile == "other":
+            return None
         numbers = [float(value) for value in values]
         made_by = [by] if callable(by) else [*by]
         names = [each.__name__ for each in made_by if isinstance(each, Cached)]
@@ -124,7 +138,7 @@ class Cached:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return self._kept(self._bound(arguments, named), self.context())
 
-    def each(self, **axes: Iterable) -> "Grid":
+    def each(self, **axes: Iterable) -> Grid:
         """Return the results for every combination of the axes' values, computed side by side where they are new.
 
         Example: `student.each(T=(1, 2), seed=range(3))[2, 0]` is student(T=2, seed=0).
@@ -274,56 +288,6 @@ def _work_away(shipped: bytes, bound: dict[str, Any]) -> tuple[bytes | None, Any
     made = cached(**bound)
     blob = store.copy_out(f"{cached.run.name}-{cached.__name__}", cached._settings(bound, cached.context()))
     return (None, made) if blob is None else (blob, None)
-
-
-class Grid(dict):
-    """Results by the arguments that made them: grid[T, seed], or grid[T] where there is one axis.
-
-    axes: name → values, in the order of the key.
-    """
-
-    def __init__(self, axes: dict[str, list], results: dict[tuple, Any]):
-        super().__init__(results)
-        self.axes = axes
-
-    def __getitem__(self, point: Any) -> Any:
-        return super().__getitem__(point if isinstance(point, tuple) and len(point) == len(self.axes) else (point,))
-
-    def map(self, function: Callable[[Any], Any]) -> "Grid":
-        """Return a grid of function(result)."""
-        return Grid(self.axes, {point: function(result) for point, result in self.items()})
-
-    def at(self, **values: Any) -> "Grid":
-        """Return the part of the grid where these axes have these values, without them."""
-        names = list(self.axes)
-        if odd := [name for name in values if values[name] not in self.axes.get(name, [])]:
-            raise KeyError(f"no axis {odd[0]!r} with the value {values[odd[0]]!r}; the axes are {self.axes}")
-        kept = [i for i, name in enumerate(names) if name not in values]
-        part = {
-            tuple(point[i] for i in kept): result
-            for point, result in self.items()
-            if all(point[names.index(name)] == value for name, value in values.items())
-        }
-        return Grid({names[i]: self.axes[names[i]] for i in kept}, part)
-
-    def list(self) -> list:
-        """Return the results in the order of the axes, the last one fastest."""
-        return [*self.values()]
-
-    def tensor(self) -> Tensor:
-        """Return the results, numbers or lists of numbers, as a float64 tensor with one dimension an axis."""
-        flat = torch.tensor(self.list(), dtype=torch.float64)
-        return flat.view(*map(len, self.axes.values()), *flat.shape[1:])
-
-    def mean(self, axis: str) -> Tensor:
-        """Return the mean over one axis, as a tensor over the others."""
-        return self.tensor().mean(dim=list(self.axes).index(axis))
-
-    def std(self, axis: str) -> Tensor:
-        """Return the standard deviation over one axis, NaN where it has one value, as a tensor over the others."""
-        if len(self.axes[axis]) < 2:
-            return torch.full_like(self.mean(axis), math.nan)
-        return self.tensor().std(dim=list(self.axes).index(axis))
 
 
 def _machines(used: list[dict], n: int) -> tuple[list[dict], list[list[int]]]:

@@ -1,6 +1,5 @@
 """The course's notebooks as programs: which there are, at which size, run from top to bottom, as a page."""
 
-import functools
 import hashlib
 import json
 import re
@@ -31,56 +30,6 @@ def find(folder: Path, wanted: list[str]) -> list[Path]:
     if unknown:
         raise ValueError(f"no notebook is called {unknown[0]!r}; there are {', '.join(path.stem for path in paths)}")
     return [path for path in paths if not wanted or any(path.name.startswith(name) for name in wanted)]
-
-
-def profile(path: Path, name: str) -> dict:
-    """The values that profiles.yaml's profile `name` has for the notebook; {} for its own values, "".
-
-    Of the section `all` only what the parameters cell declares. Raises ValueError for a name in the notebook's own
-    section that it does not declare: papermill would pass over it with no more than a line in its log.
-    """
-    import yaml
-
-    if not name:
-        return {}
-    profiles = yaml.safe_load((path.parent / "profiles.yaml").read_text())
-    if name not in profiles:
-        raise ValueError(f"no profile is called {name!r}; profiles.yaml has {', '.join(profiles)}")
-    declared = _declared(path)
-    own = profiles[name].get(path.stem[:2], {})
-    if odd := [key for key in own if key not in declared]:
-        raise ValueError(f"profile {name} sets {odd[0]!r}, which the parameters cell of {path.name} does not declare")
-    return {key: value for key, value in profiles[name]["all"].items() if key in declared} | own
-
-
-def _declared(path: Path) -> frozenset[str]:
-    return _declared_then(path, path.stat().st_mtime_ns)
-
-
-@functools.lru_cache
-def _declared_then(path: Path, changed: int) -> frozenset[str]:
-    """The names that a notebook's parameters cell declares, as papermill reads them: half a second a notebook."""
-    import papermill
-
-    return frozenset(papermill.inspect_notebook(str(path)))
-
-
-def given(path: Path, pairs: list[str], paths: list[Path]) -> dict:
-    """Those of NAME=VALUE that the notebook declares, as YAML reads them. ValueError for one that none declares."""
-    import yaml
-
-    declared = {each: _declared(each) for each in paths}
-    values = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ValueError(f"a parameter is given as -p NAME VALUE, such as -p T 8, got {pair!r}")
-        if not any(name in each for each in declared.values()):
-            known = sorted({known for each in declared.values() for known in each})
-            raise ValueError(f"no parameter is called {name!r}; there are {', '.join(known)}")
-        if name in declared[path]:
-            values[name] = yaml.safe_load(text)
-    return values
 
 
 def run(parameters: dict[Path, dict], out: Path, n_at_once: int = 1) -> Iterator[tuple[Path, float | None, str]]:
@@ -228,7 +177,7 @@ def write_index(folder: Path, course: Iterable[Entry]) -> Path:
 
 def for_projector(path: Path, folder: Path) -> Path:
     """A copy of a notebook in `folder` for a class that looks on: without the cells tagged `aside` (what takes long, or
-    is to be read alone) and without links to other notebooks. What lies beside the notebook comes with it.
+    is to be read alone) and without links to other notebooks.
     """
     import nbformat
 
@@ -239,8 +188,6 @@ def for_projector(path: Path, folder: Path) -> Path:
             cell.source = re.sub(r"\[([^]]+)\]\(\w+\.ipynb\)", r"\1", cell.source)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for beside in path.parent.glob(f"{path.stem[:2]}_*.json"):
-        shutil.copy(beside, folder)
     nbformat.write(notebook, folder / path.name)
     return folder / path.name
 

@@ -13,11 +13,10 @@ from typing import Any
 
 from kdlab import disk, machine, place
 
-from . import claims, sources
-from .notebooks import profile as profile_values
+from . import claims, parameters, sources
 
 PROFILES = ["smoke", "own", "full"]  # by size: a larger one's record is never overwritten by a smaller one's
-_FREE = {"seed", "profile"}  # parameters that may differ from a notebook's without making a record stale
+_FREE = {"seed", "profile"}  # of a record's settings: may differ from a notebook's without making it stale
 
 
 def keep(
@@ -96,6 +95,12 @@ def folder(profile: str) -> Path:
     return place.results(profile) / "claims"
 
 
+def full(id: str) -> dict[str, Any] | None:
+    """Return a claim's record of the full run: the course's own, or the one that the package carries."""
+    found = (_read(there / "claims" / f"{id}.json") for there in (place.results("full"), place.PACKAGE / "results"))
+    return next(filter(None, found), None)
+
+
 def kept() -> dict[str, dict[str, Any]]:
     """Return the record of the largest profile for each claim that has one, by the claim's id."""
     found = {}
@@ -123,28 +128,27 @@ def judged(records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     A row holds the claim's id, section, says, kind, source, value (of the source), unit, ours (our mean), sd (over the
     seeds), n, verdict, stale (see `stale`) and the record, if any.
     """
-    rows = []
-    for claim in claims.CLAIMS:
-        record = records.get(claim.id)
-        values = record["values"] if record else []
-        rows.append(
-            {
-                "claim": claim.id,
-                "section": claim.section,
-                "says": claim.says,
-                "kind": claim.kind,
-                "source": claim.source,
-                "value": claim.value,
-                "unit": claim.unit,
-                "ours": statistics.fmean(values) if values else None,
-                "sd": statistics.stdev(values) if len(values) > 1 else None,
-                "n": len(values),
-                "verdict": claims.verdict(claim, values),
-                "stale": stale(record) if record else [],
-                "record": record,
-            }
-        )
-    return rows
+    return [judge(claim, records.get(claim.id)) for claim in claims.CLAIMS]
+
+
+def judge(claim: claims.Claim, record: dict[str, Any] | None, compared: bool = True) -> dict[str, Any]:
+    """Set one record beside its claim: a row as `judged` returns. compared: also say whether the record is stale."""
+    values = record["values"] if record else []
+    return {
+        "claim": claim.id,
+        "section": claim.section,
+        "says": claim.says,
+        "kind": claim.kind,
+        "source": claim.source,
+        "value": claim.value,
+        "unit": claim.unit,
+        "ours": statistics.fmean(values) if values else None,
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
+        "n": len(values),
+        "verdict": claims.verdict(claim, values),
+        "stale": stale(record) if record and compared else [],
+        "record": record,
+    }
 
 
 def stale(record: dict[str, Any]) -> list[str]:
@@ -154,7 +158,7 @@ def stale(record: dict[str, Any]) -> list[str]:
     """
     if not record.get("code"):
         return ["made before records kept a digest of their code"]
-    if sources.path_of(record["notebook"]) is None:
+    if parameters.path_of(record["notebook"]) is None:
         return [f"there is no notebook {record['notebook']} any more"]
     reasons = []
     if record["profile"] == "full":
@@ -172,14 +176,14 @@ def _changed_settings(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _full_settings(notebook: str) -> dict[str, Any]:
     """The values of a notebook's parameters in a full run, as JSON values."""
-    path = sources.path_of(notebook)
+    path = parameters.path_of(notebook)
     files = (path, path.with_name("profiles.yaml"))
     return json.loads(_full_settings_of(notebook, *(file.stat().st_mtime_ns for file in files)))
 
 
 @functools.lru_cache
 def _full_settings_of(notebook: str, *changed: int) -> str:
-    return json.dumps(sources.parameter_values(notebook) | profile_values(sources.path_of(notebook), "full"))
+    return json.dumps(parameters.values(notebook) | parameters.profile(parameters.path_of(notebook), "full"))
 
 
 def describe_machine(facts: dict[str, Any]) -> str:

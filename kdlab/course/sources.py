@@ -1,48 +1,20 @@
-"""Read a notebook's code without running it: its parameters, and a digest of the code that makes a number.
+"""Read a notebook's code without running it: a digest of the code that makes a number.
 
 A record carries these digests, so that the report can say when the code that made it has changed since.
 """
 
 import ast
 import builtins
-import contextlib
 import functools
 import importlib
-import json
 import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from kdlab import place
-
+from . import parameters
 from .fingerprint import Tracer
 from .functions import shorten, source_digest, without_docstrings
-
-
-def path_of(notebook: str) -> Path | None:
-    """Return the file of this notebook, here or in the course, or None where there is none."""
-    folders = [Path.cwd()]
-    with contextlib.suppress(place.NoCourse):
-        folders.append(place.folder())
-    return next((path for folder in folders if (path := folder / f"{notebook}.ipynb").exists()), None)
-
-
-def parameters(notebook: str) -> list[str]:
-    """Return the names that the notebook's parameters cell assigns; [] where there is no such notebook."""
-    return [*parameter_values(notebook)]
-
-
-def parameter_values(notebook: str) -> dict[str, Any]:
-    """Return what the notebook's parameters cell assigns, by name; {} where there is no such notebook."""
-    path = path_of(notebook)
-    statements = _parse(_cell_sources(path, tagged=True)) if path else []
-    return {
-        target.id: ast.literal_eval(each.value)
-        for each in statements
-        if isinstance(each, ast.Assign)
-        for target in each.targets
-    }
 
 
 def digests(notebook: str, functions: Iterable[str] = (), library: Iterable[Callable] = ()) -> dict[str, str] | None:
@@ -51,7 +23,11 @@ def digests(notebook: str, functions: Iterable[str] = (), library: Iterable[Call
     library: functions of kdlab, digested too. functions: none, and none of the library, stands for all code of the
     notebook. Returns None where there is no such notebook.
     """
-    path, names, library = path_of(notebook), sorted(set(functions)), {each.__name__: each for each in library}
+    path, names, library = (
+        parameters.path_of(notebook),
+        sorted(set(functions)),
+        {each.__name__: each for each in library},
+    )
     if path is None:
         return None
     statements, used = ([], []) if library and not names else _used(path, names)
@@ -64,7 +40,7 @@ def digests(notebook: str, functions: Iterable[str] = (), library: Iterable[Call
 
 def _used(path: Path, names: list[str]) -> tuple[list[ast.stmt], list[ast.stmt]]:
     """All statements of a notebook, and those that the functions of these names run; none of them: all."""
-    statements = _parse(_cell_sources(path, tagged=False))
+    statements = parameters.parse(parameters.cell_sources(path, tagged=False))
     return statements, _closure(statements, names) if names else statements
 
 
@@ -79,7 +55,7 @@ def current(names: Iterable[str]) -> dict[str, str | None]:
 
 
 def _of_notebook(notebook: str, functions: str) -> str | None:
-    path = path_of(notebook)
+    path = parameters.path_of(notebook)
     return _digest(_used(path, [each for each in functions.split(",") if each])[1]) if path else None
 
 
@@ -95,18 +71,6 @@ def _of_kdlab(name: str) -> str | None:
         except (ImportError, AttributeError):
             continue
     return None
-
-
-def _cell_sources(path: Path, tagged: bool) -> list[str]:
-    """The code cells of a notebook: those tagged `parameters`, or the others. Lines for IPython are left out."""
-    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    wanted = [cell for cell in cells if ("parameters" in cell["metadata"].get("tags", [])) == tagged]
-    lines = [line for cell in wanted for line in ("".join(cell["source"]) + "\n").splitlines()]
-    return [line for line in lines if not line.startswith(("%", "!"))]
-
-
-def _parse(lines: list[str]) -> list[ast.stmt]:
-    return ast.parse("\n".join(lines)).body
 
 
 def _closure(statements: list[ast.stmt], names: list[str]) -> list[ast.stmt]:

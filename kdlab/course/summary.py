@@ -19,7 +19,7 @@ ROWS = (
 COLUMNS = ("", "on disk, MB", "multiply-adds, M", "32 cases, ms", "right, %", "beside BERT, points")
 SENTENCES = (  # the claims whose numbers a sentence shows: ours, and the source's in brackets
     (
-        "On MNIST's 10,000 test images the teacher makes {} errors, a student alone {}, one taught soft targets {}.",
+        "On MNIST's 10,000 test images the teacher makes {} errors, a student alone {}, one distilled {}.",
         ("teacher", "student-alone", "student-distilled"),
     ),
     ("A student that never saw a 3 classifies {} % of them correctly once one bias is raised.", ("no-3s-known",)),

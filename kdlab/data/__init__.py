@@ -13,7 +13,7 @@ from .. import disk, machine
 from . import cifar, files, glyphs, idx, speech, texts
 from .files import DataUnavailable, File
 from .speech import Speech
-from .tensors import digest, jitter, like_mnist, subset, without
+from .tensors import digest, jitter, like_mnist, shift, subset, without
 from .texts import Part, Texts
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "digest",
     "fetch",
     "jitter",
+    "shift",
     "like_mnist",
     "load",
     "names",

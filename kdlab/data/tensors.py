@@ -33,6 +33,19 @@ def jitter(x: Tensor, pixels: int = 2, generator: torch.Generator | None = None)
     return windows[torch.arange(batch, device=x.device), :, down, right]
 
 
+def shift(x: Tensor, down: int, right: int) -> Tensor:
+    """Shift all images by the same whole pixels, the uncovered edge filled with zeros; negative: up, left.
+
+    x: (batch, channels, height, width). Returns the same shape.
+    """
+    if x.dim() != 4 or max(abs(down), abs(right)) > min(x.shape[2:]):
+        raise ValueError(
+            f"shift takes images (batch, channels, height, width) and at most their size, got {tuple(x.shape)}, "
+            f"{down} and {right}"
+        )
+    return F.pad(x, (right, -right, down, -down))  # a negative width crops
+
+
 def without(x: Tensor, y: Tensor, *classes: int) -> tuple[Tensor, Tensor]:
     """The cases of (x, y) whose class is none of `classes`.
 

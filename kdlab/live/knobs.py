@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -157,7 +157,7 @@ class Run:
 
     build: makes the untrained student, the same at every call. objective: maps the knobs to an objective, such as
     lambda knobs: train.distilling(T=knobs.T); called again when a knob was turned. A knob called lr is the
-    learning rate, without any schedule.
+    learning rate, without any schedule. script: turns that it makes by itself, such as [{"step": 100, "T": 20.0}].
     settings: epochs, batch_size, seed, optimizer, as for `train.Training`.
     """
 
@@ -168,6 +168,7 @@ class Run:
         objective: Callable[[Knobs], Objective],
         knobs: Knobs,
         *,
+        script: Sequence[dict[str, Any]] = (),
         epochs: int = 100_000,
         **settings,
     ):
@@ -181,7 +182,7 @@ class Run:
             **settings,
         }
         self.knobs = knobs
-        self.script: list[dict[str, Any]] = []  # turns to come by themselves, of a log that is followed
+        self.script = sorted(copy.deepcopy([*script]), key=lambda turn: turn["step"])
         self.student = build()
         self._made, self._made_for = None, None  # the objective, and the knobs' values that it was made for
         self.training = train.Training(

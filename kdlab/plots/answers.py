@@ -9,16 +9,19 @@ from torch import Tensor
 
 from kdlab import losses, metrics
 
-from .style import ALONE, CYCLE, OTHER, STUDENT, TEACHER, TRUE, make_axes, styled
+from .style import OTHER, STUDENT, TEACHER, TRUE, WIDTH, colors_of, make_axes, styled
 
 
 def softened(
     logits: Tensor, names: Sequence[str], *, T: float = 1.0, label: int | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Bars of softmax(logits / T); logits: (classes,). The true class stands out; the title gives the entropy."""
-    ax = make_axes(ax, 5, 2.6)
+    """Bars of softmax(logits / T), a teacher's; the true class stands out, the title gives the entropy.
+
+    logits: (classes,).
+    """
+    ax = make_axes(ax, 6, 3.2)
     p = losses.softened(logits, T)
-    colors = [TRUE if c == label else STUDENT for c in range(len(names))]
+    colors = [TRUE if c == label else TEACHER for c in range(len(names))]
     ax.bar(range(len(names)), p.tolist(), color=colors)
     ax.set(
         ylim=(0, 1),
@@ -67,7 +70,7 @@ def digits(images: Tensor, captions: Sequence[str] = (), columns: int = 10) -> n
         _, axes = plt.subplots(
             rows,
             columns,
-            figsize=(1.05 * columns, (1.35 if captions else 1.1) * rows),
+            figsize=(0.95 * columns, (1.35 if captions else 1.0) * rows),
             squeeze=False,
             layout="constrained",
         )
@@ -80,7 +83,7 @@ def digits(images: Tensor, captions: Sequence[str] = (), columns: int = 10) -> n
 
 def spectrogram(energies: Tensor, words: Sequence[tuple[str, int, int]], ax: Axes | None = None) -> Axes:
     """Frames (n, bands) of 10 ms along time, the louder the darker, under the words: (name, first frame, last + 1)."""
-    ax = make_axes(ax, 8.5, 2.6)
+    ax = make_axes(ax, WIDTH, 2.9)
     picture = energies.cpu().T
     low, high = np.quantile(picture, [0.05, 0.995])
     ax.imshow(
@@ -102,9 +105,9 @@ def spectrogram(energies: Tensor, words: Sequence[tuple[str, int, int]], ax: Axe
 
 def reliability(bins: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
     """Accuracy against confidence, a line a net, from `metrics.calibration`; the larger a dot, the more cases."""
-    ax = make_axes(ax, 4.4, 4)
+    ax = make_axes(ax, 5.5, 5)
     ax.plot([0, 1], [0, 1], color=OTHER, linestyle=":")
-    for color, (name, table) in zip((ALONE, STUDENT, TEACHER, *CYCLE[2:]), bins.items(), strict=False):
+    for color, (name, table) in zip(colors_of(bins), bins.items(), strict=True):
         confidence, accuracy, cases = table[table[:, 2] > 0].cpu().unbind(dim=1)
         ax.plot(confidence, accuracy, color=color, label=name)
         ax.scatter(confidence, accuracy, s=8 + 60 * (cases / cases.sum()).sqrt(), color=color)

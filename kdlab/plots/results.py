@@ -1,6 +1,5 @@
 """What was measured: curves over steps or temperatures, seeds side by side, tables as colors, costs and scores."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -12,15 +11,15 @@ from torch import Tensor
 
 from kdlab.metrics import front
 
-from .style import ALONE, CYCLE, OTHER, STUDENT, TEACHER, make_axes
+from .style import OTHER, STUDENT, TEACHER, WIDTH, colors_of, make_axes
 
 
 def learning(
     x: Sequence[float], runs: Mapping[str, Sequence[Sequence[float]]], xlabel: str, ylabel: str, ax: Axes | None = None
 ) -> Axes:
     """Curves over x by name: a line through the mean of its runs (seeds), a band from the least to the greatest."""
-    ax = make_axes(ax, 6.5, 3.4)
-    for color, (name, values) in zip((ALONE, STUDENT, *CYCLE[1:]), runs.items(), strict=False):
+    ax = make_axes(ax, WIDTH, 4)
+    for color, (name, values) in zip(colors_of(runs), runs.items(), strict=True):
         values = np.asarray(values, dtype=float)
         ax.plot(x, values.mean(axis=0), color=color, linewidth=2, label=name)
         ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=color, alpha=0.25, linewidth=0)
@@ -34,12 +33,15 @@ def outcomes(
     values: Mapping[str, Sequence[float]],
     xlabel: str,
     near: bool = False,
-    colors: Sequence[str] = (ALONE, STUDENT, TEACHER, *CYCLE[2:]),
+    colors: Sequence[str] = (),
     ax: Axes | None = None,
 ) -> Axes:
-    """A row per name: a dot per seed, a bar to their mean, and the mean in figures. near: not from 0 on."""
-    ax = make_axes(ax, 6.5, 0.6 + 0.55 * len(values))
-    for row, (color, each) in enumerate(zip(itertools.cycle(colors), values.values(), strict=False)):
+    """A row per name: a dot per seed, a bar to their mean, and the mean in figures. near: not from 0 on.
+
+    colors: one a row; default by the roles that the names begin with.
+    """
+    ax = make_axes(ax, WIDTH, 0.7 + 0.6 * len(values))
+    for row, (color, each) in enumerate(zip(colors or colors_of(values), values.values(), strict=True)):
         mean = float(np.mean(each))
         if near:
             ax.plot([mean] * 2, [row - 0.3, row + 0.3], color=color, linewidth=3, alpha=0.6)
@@ -67,9 +69,10 @@ def lines(
     ax: Axes | None = None,
 ) -> Axes:
     """One line per name over x. mark: where on x to draw a dotted line, or several."""
-    ax = make_axes(ax, 6.5, 3.4)
-    for name, values in series.items():
-        ax.plot(x, np.asarray(values.cpu() if isinstance(values, Tensor) else values), linewidth=2, label=name)
+    ax = make_axes(ax, WIDTH, 4)
+    for color, (name, values) in zip(colors_of(series), series.items(), strict=True):
+        shown = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+        ax.plot(x, shown, linewidth=2, label=name, color=color)
     for place in np.atleast_1d(mark):
         ax.axvline(place, color=OTHER, linestyle=":")
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
@@ -86,19 +89,22 @@ def bars(
     series: Mapping[str, Sequence[float]],
     names: Sequence[str],
     ylabel: str,
-    colors: Sequence[str] = CYCLE,
+    colors: Sequence[str] = (),
     ax: Axes | None = None,
 ) -> Axes:
-    """Groups of bars: one group per class of `names`, in it one bar per series, in the series' color."""
-    ax = make_axes(ax, 6.5, 3)
-    width = 0.8 / len(series)
+    """Groups of bars: one group per class of `names`, in it one bar per series.
+
+    colors: one a series; default by the roles that the names begin with.
+    """
+    ax = make_axes(ax, WIDTH, 3.6)
+    width, colors = 0.8 / len(series), colors or colors_of(series)
     for i, (name, values) in enumerate(series.items()):
         ax.bar(
             np.arange(len(names)) + (i - (len(series) - 1) / 2) * width,
             values,
             width,
             label=name,
-            color=colors[i % len(colors)],
+            color=colors[i],
         )
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set(xticks=range(len(names)), xticklabels=names, ylabel=ylabel)
@@ -109,7 +115,7 @@ def bars(
 
 def matrix(values: Tensor, names: Sequence[str], xlabel: str, ylabel: str, ax: Axes | None = None) -> Axes:
     """A square table as colors with its figures in percent, the diagonal left out. values: (classes, classes)."""
-    ax = make_axes(ax, 5.6, 4.8)
+    ax = make_axes(ax, 7.5, 6.4)
     table = np.array(values.cpu(), dtype=float)
     np.fill_diagonal(table, np.nan)
     ax.imshow(table, cmap="cividis")
@@ -122,7 +128,7 @@ def matrix(values: Tensor, names: Sequence[str], xlabel: str, ylabel: str, ax: A
                 f"{100 * value:.1f}",
                 ha="center",
                 va="center",
-                fontsize=9,
+                fontsize=11,
                 color="white" if value < middle else "black",
             )
     ax.set(
@@ -152,7 +158,7 @@ def heat(
 
     by_row: each row has its own colors, from its least (light) to its greatest (dark).
     """
-    ax = make_axes(ax, 1.6 + 0.62 * len(columns), 1.1 + 0.5 * len(rows))
+    ax = make_axes(ax, max(WIDTH, 1.6 + 0.62 * len(columns)), 1.2 + 0.56 * len(rows))
     table = np.asarray(values, dtype=float)
     along = 1 if by_row else None
     low, high = np.nanmin(table, axis=along, keepdims=True), np.nanmax(table, axis=along, keepdims=True)
@@ -166,7 +172,7 @@ def heat(
                 f"{value:.3g}" if value < 1000 else f"{value:.0f}",
                 ha="center",
                 va="center",
-                fontsize=9,
+                fontsize=11,
                 color="white" if shade[i, j] > 0.5 else "black",
             )
     for i, j in enumerate(mark):
@@ -199,7 +205,7 @@ def signed(
             f"{value:+.1f}\n± {error:.1f}",
             ha="center",
             va="center",
-            fontsize=9,
+            fontsize=11,
             fontweight="bold" if abs(value) > 2 * error else "normal",
         )
     most = np.nanmax(np.abs(table)) * 2 or 1  # so that black figures are read on every color
@@ -222,7 +228,7 @@ def tradeoff(
 ) -> Axes:
     """Name → (cost, score) as dots on a logarithmic axis of costs. A line joins the front: those that no other beats
     in one without losing in the other. room: left free at either side for long names, as a share of the width."""
-    ax = make_axes(ax, 6.5, 3.8)
+    ax = make_axes(ax, WIDTH, 4.4)
     best = front(points)
     ax.plot(*zip(*(points[name] for name in best), strict=True), color=OTHER, drawstyle="steps-post", zorder=1)
     for name, (cost, score) in points.items():
@@ -249,7 +255,7 @@ def _name(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
                 point,
                 xytext=(x, y),
                 textcoords="offset points",
-                fontsize=9,
+                fontsize=11,
                 va="top",
                 ha="left" if x > 0 else "right",
             )

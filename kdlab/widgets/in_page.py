@@ -136,7 +136,8 @@ class InPage(anywidget.AnyWidget):
     """A panel whose student learns in the browser: the same one with a kernel, without one, and in a page of its own.
 
     data: {"train": (x, y, t), "test": (x, y, t)}, images of one channel with a teacher's logits; by default `mnist()`.
-    names: of the classes. knobs: T, alpha, lr, smoothing, and units, layers, images, seeds, missing to begin with.
+    names: of the classes. knobs: T, alpha, lr, smoothing, and units, layers, images, seeds, missing to begin with;
+    opening={"steps": 100, "fork": {"T": 0.3}} opens it after so many steps, a fork, and as many steps again.
     `log` is what Save log saved, for `live.replay`.
     """
 

@@ -105,7 +105,7 @@ class Live(w.VBox):
         x, T = self.x[shown], self._T()
         asked = {"teacher": self.teacher[shown]} if self.teacher is not None else {}
         asked["student"] = metrics.logits(self.runs["A"].student, x)
-        self.errors = live_view.curves("test errors, percent", "who errs how often")
+        self.errors = live_view.curves("test errors, percent", "test error rate")
         self.losses = live_view.curves("loss term, nats", "the terms of the loss")
         for step, errors in alone:
             self.errors.append(step, {"alone": 100 * errors / len(self.y)})

@@ -62,7 +62,7 @@ def pad(nets: dict[str, nn.Module], names: list[str], *, T: float = 4.0) -> Pane
     if not isinstance(nets, dict) or not 1 <= len(nets) <= 6:
         raise ValueError(f'nets by name are wanted, one to six, such as {{"teacher": teacher}}, got {nets!r}')
     paper, sheet = Pad(title="draw here", layout=w.Layout(flex="0 0 280px")), like_mnist(torch.zeros(1, 1))
-    seen = Digit(sheet, title="as the nets see it", layout=w.Layout(flex="0 0 auto"))
+    seen = Digit(sheet, title="as the models see it", layout=w.Layout(flex="0 0 auto"))
     bars = Bars(
         recipe="nets",
         inputs=_asked(nets, sheet),

@@ -124,7 +124,8 @@ export default () => {
           c.beginPath(); c.arc(px(where), py(v), 4.5, 0, 7); c.fill();
         }
         const end = s.y.findLast((u) => Number.isFinite(u) && (!logY || u > 0)) ?? y0;
-        return { i, v, y: Math.min(Math.max(py(end), top), bottom), name: s.name };
+        const count = Number.isInteger(v) && Array.prototype.every.call(s.y, (u) => !Number.isFinite(u) || Number.isInteger(u));
+        return { i, v: count ? String(v) : read(v), y: Math.min(Math.max(py(end), top), bottom), name: s.name };
       }).sort((a, b) => a.y - b.y);
       notes.forEach((note, j) => { if (j) note.y = Math.max(note.y, notes[j - 1].y + 21); });
       const over = Math.max(0, (notes.at(-1)?.y ?? 0) - bottom);
@@ -137,7 +138,7 @@ export default () => {
         c.setLineDash([]);
         c.lineWidth = 1;
         c.fillStyle = ink;
-        text(`${note.name}  ${read(note.v)}`, right + 26, note.y - over + 5, "left", width - right - 28);
+        text(`${note.name}  ${note.v}`, right + 26, note.y - over + 5, "left", width - right - 28);
       });
 
       words(el, at, model, { T: k.T, index: k.index, numbers: made.numbers, cursor,

@@ -1,7 +1,7 @@
 // What the pieces share: reuse of nodes (no flicker), ticks, formats, and redrawing on change, resize and theme.
 const SVG = "http://www.w3.org/2000/svg";
 // Colors --kd-1 … --kd-6 of style.css, by the role that a name begins with; what has none takes those that are left.
-const ROLES = [[/^teacher/, 5], [/^(student )?alone|^labels/, 6], [/^label$/, 2], [/^(student|distilled)/, 1]];
+const ROLES = [[/^(teacher|ensemble|soft target$)/, 5], [/^(student )?alone|^labels/, 6], [/^label$/, 2], [/^(student|distilled|soft targets)/, 1]];
 const COLORS = [1, 2, 3, 4, 5, 6];
 
 function colorsOf(names) { // → one number a name

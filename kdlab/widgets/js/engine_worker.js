@@ -111,6 +111,15 @@ const obey = {
   turn: ({ turn: knobs, of }) => { turn(of, knobs); if (!playing) report(); },
   play: ({ play: on }) => { const was = playing; playing = on; if (on && !was) { play(); return; } groups.filter((g) => g.marked.number !== g.runs[0].number).forEach(mark); report(); },
   step: () => { playing = false; step(); groups.forEach(mark); report(); },
+  open: ({ open: { steps, fork: knobs } }) => { // so many steps, a fork with its knobs turned, and as many steps again
+    const take = () => { for (let i = 0; i < steps; i += 1) step(); };
+    take();
+    const forked = fork("A");
+    turn(forked, knobs);
+    take();
+    groups.forEach(mark);
+    report({ forked });
+  },
   fork: ({ fork: from }) => { const forked = fork(from); report({ forked }); },
   follow: ({ follow: log }) => { const forked = follow(log); report({ forked }); },
   look: ({ look: i }) => { look = i; report(); },

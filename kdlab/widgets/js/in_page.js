@@ -94,10 +94,11 @@ function doubtful({ classes, y, t }) {
 
 // ---- the panel
 
-// el: where it goes; source: the worker's program; packed: bytes of the data, gzipped; given: knobs and setup to begin with.
+// el: where it goes; source: the worker's program; packed: bytes of the data, gzipped; given: knobs and setup to begin with,
+// and opening: {steps, fork: {T: 0.3}}, with which it opens in the middle of two runs.
 // changed({knobs and setup}): called when a hand turned one; kept(log): with a log that was saved; opened(header): with the test
 // images, their labels and the teacher's logits. Returns {remove, worker, listen}: listen(f) calls f with all that the worker reports.
-function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () => {}, opened = () => {} }) {
+function inPage({ el, source, packed, given: { opening, ...given } = {}, changed = () => {}, kept = () => {}, opened = () => {} }) {
   el.classList.add("kd", "kd-page");
   if (typeof Worker === "undefined" || typeof DecompressionStream === "undefined") {
     make(el, "p", { class: "kd-problem", role: "alert", text: "This browser is too old to train a student in the page: it needs Web Workers and DecompressionStream (Chrome 80, Firefox 113, Safari 16.4, or later)." });
@@ -215,6 +216,7 @@ function inPage({ el, source, packed, given = {}, changed = () => {}, kept = () 
     for (const { name, number, errors } of data.marks) points.errors.push([called(name), number, Math.max(percent(errors, header.n_test), 0.05)]);
     for (const { name, number, terms } of data.groups) if (terms && number) points.terms.push(...(name === "alone" ? [["student alone, label", number, terms[0]]] : [[`${called(name)}, soft targets`, number, terms[1]], [`${called(name)}, label`, number, terms[0]]]));
     if (data.ready) { el.dataset.ready = true; seen.put(look); ask({ look }); }
+    if (data.ready && opening) ask({ open: opening });
     if (data.ready || data.begun) parts.bias.hidden = !missing().length;
     if (data.forked) { active = data.forked; say(`run ${data.forked} begins here; the knobs turn it now`); }
     if (data.ready || data.begun || data.forked) { choose(); activate(active); }
