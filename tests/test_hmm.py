@@ -128,3 +128,9 @@ def test_the_rate_is_of_all_words_together():
 )
 def test_word_errors_are_the_fewest_changes(said, meant, errors):
     assert hmm.word_errors(said, meant) == errors
+
+
+def test_segments_are_the_runs_of_a_path():
+    path = torch.tensor([3, 3, 0, 0, 1, 3])
+    assert hmm.segments(path) == [(3, 0, 2), (0, 2, 4), (1, 4, 5), (3, 5, 6)]
+    assert sum(end - begin for _, begin, end in hmm.segments(path)) == len(path)

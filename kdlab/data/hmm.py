@@ -23,6 +23,16 @@ def starts(lengths: Sequence[int]) -> list[int]:
     return [0, *accumulate(lengths)][:-1]
 
 
+def segments(path: Tensor) -> list[tuple[int, int, int]]:
+    """Return (state, first frame, last frame + 1) for each run of equal states along a path.
+
+    path: (frames,) the number of a state, or of a word, at each frame.
+    """
+    states, lasting = path.unique_consecutive(return_counts=True)
+    ends = list(accumulate(lasting.tolist()))
+    return list(zip(states.tolist(), [0, *ends[:-1]], ends, strict=True))
+
+
 def log_priors(states: Tensor, n_states: int) -> Tensor:
     """(n_states,) log of the share of the frames that is in each state. states: (frames,).
 

@@ -26,6 +26,7 @@ from . import files, hmm, voices
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LENGTHS = (*(3 * sounds for sounds in (4, 3, 2, 3, 2, 3, 4, 5, 2, 3)), 1)  # states of each word; the last is silence
 SILENCE = len(DIGITS)
+WORD_OF_STATE = tuple(word for word, n in enumerate(LENGTHS) for _ in range(n))  # the word that each state belongs to
 CLASSES = (*(f"{word} {i + 1}" for word, n in zip(DIGITS, LENGTHS, strict=False) for i in range(n)), "silence")
 RATE = 8_000  # samples a second
 HOP, WINDOW = 80, 200  # samples: 10 and 25 ms
