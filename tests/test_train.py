@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import math
 import threading
 
@@ -926,3 +927,39 @@ def test_a_stream_that_ends_too_soon_is_named():
     train.fit(net(), loader, train.labels(), steps=2, lr=0.01)
     with pytest.raises(ValueError, match="ended after 2 batches"):
         train.fit(net(), loader, train.labels(), steps=3, lr=0.01)
+
+
+def test_a_followed_training_is_the_same_training_and_its_scores_are_those_of_the_models_on_the_way():
+    x, y = blobs()
+    model, plain = net(dropout=(0.2, 0.5)), net(dropout=(0.2, 0.5))
+    settings = {"lr": 0.01, "batch_size": 64, "seed": 3}
+    scores = train.follow(model, (x, y), train.labels(), [(x, y), (x[:7], y[:7])], at=[2, 9], **settings)
+    training = train.Training(plain, (x, y), train.labels(), steps=9, **settings)
+    for step in training:
+        if step.number + 1 in (2, 9):
+            s = metrics.logits(plain, x)
+            right = 100 * (s.argmax(dim=1) == y).double().mean()
+            expected = [float(right), float(F.cross_entropy(s, y))]
+            assert scores[0 if step.number + 1 == 2 else 1][0] == pytest.approx(expected, rel=1e-5)
+    assert same(model, plain) and not model.training
+    assert torch.tensor(scores).shape == (2, 2, 2) and scores[1][0][0] > scores[0][0][0]
+
+
+def test_a_followed_training_says_what_is_wrong_with_its_steps_and_stops_when_it_diverges():
+    x, y = blobs(64)
+    for at in ([], [0, 3], [3, 2], [2, 2]):
+        with pytest.raises(ValueError, match="ascending numbers of steps"):
+            train.follow(net(), (x, y), train.labels(), [(x, y)], at=at, lr=0.01)
+    with pytest.raises(ValueError, match="takes 5 steps, got 6"):
+        train.follow(net(), (x, y), train.labels(), [(x, y)], at=[6], lr=0.01, steps=5)
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        train.follow(
+            net(), (x, y), lambda model, x, y: {"ce": model(x).sum() * math.nan}, [(x, y)], at=[1], lr=0.01, steps=1
+        )
+
+
+@pytest.mark.parametrize("steps, n", [(1, 10), (10, 10), (500, 10), (4_000, 5)])
+def test_steps_spaced_on_a_logarithmic_axis_ascend_to_the_last(steps, n):
+    spaced = train.log_spaced(steps, n)
+    assert spaced == sorted(set(spaced)) and spaced[0] >= 1 and spaced[-1] == steps and len(spaced) <= n
+    assert steps < 500 or all(1.35 < b / a < 1.5 for a, b in itertools.pairwise(spaced))
