@@ -1,28 +1,39 @@
 """A class that a student has never seen: its bias was learned from other classes, and how far it is off.
 
 Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 3: without a 3 in the transfer set most of a student's errors
-come from a bias of the 3 that is much too low; raised, the student knows the 3s it has never seen.
+come from a bias of the 3 that is much too low; raised, the student recognizes the 3s that it has never seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from . import quality
 
-def shifted(logits: Tensor, classes: Sequence[int], bias: float) -> Tensor:
-    """Logits (n, n_classes) with `bias` added to those of `classes`: the same as moving the last layer's biases."""
+ROUNDS = 200  # of `by_frequencies` at most: enough for ten classes and 10,000 cases, to within a case or two
+
+
+def shifted(logits: Tensor, classes: Sequence[int], bias: float | Sequence[float]) -> Tensor:
+    """Add `bias` to the logits of `classes`: the same as moving the last layer's biases.
+
+    logits: (n, n_classes). bias: one number for all of `classes`, or one for each. Returns (n, n_classes).
+    """
+    numbers = _numbers(logits, classes)
+    amount = torch.as_tensor(bias, dtype=logits.dtype, device=logits.device)
+    if amount.shape not in ((), (len(numbers),)):
+        raise ValueError(f"bias is one number, or one for each of {len(numbers)} classes, got {amount.numel()}")
     moved = logits.clone()
-    moved[:, _numbers(logits, classes)] += bias
+    moved[:, numbers] += amount
     return moved
 
 
 def by_errors(logits: Tensor, y: Tensor, classes: Sequence[int]) -> float:
-    """The shift of the biases of `classes` that errs least on the labeled cases (logits, y): exact, not a grid.
+    """Return the shift of the biases of `classes` with the fewest errors: exact, not from a grid.
 
-    Where a range of shifts does equally well, its middle. On the test set this is the paper's way, and a choice that
-    nobody could make who does not have its labels; on held-out cases it is an honest one that needs labeled cases
-    of the class.
+    logits: (n, n_classes); y: (n,), their labels. Where a range of shifts does equally well, its middle. On the test
+    set this is the paper's way, an upper bound that uses the test labels; on held-out cases it is an honest choice
+    that needs labeled cases of the class.
     """
     if y.shape != logits.shape[:1]:
         raise ValueError(
@@ -39,16 +50,68 @@ def by_errors(logits: Tensor, y: Tensor, classes: Sequence[int]) -> float:
 
 
 def by_frequency(logits: Tensor, classes: Sequence[int], share: float) -> float:
-    """The shift at which a share `share`, in (0, 1), of the cases is called one of `classes`: needs no label at all.
+    """Return the shift at which `share` of the cases is called one of `classes`: needs no label.
 
     logits: (n, n_classes) of unlabeled cases in which the classes are as frequent as they will be. share: theirs
-    together, such as 0.1 for one digit of ten.
+    together, in (0, 1), such as 0.1 for one digit of ten. All of `classes` are shifted alike.
     """
     if not 0 < share < 1:
         raise ValueError(f"share is the classes' part of all cases, between 0 and 1, got {share}")
-    margin = _turns(logits, classes)[0].sort().values
-    n = min(max(round(share * len(margin)), 1), len(margin) - 1)
-    return ((margin[n - 1] + margin[n]) / 2).item()
+    return _between(_turns(logits, classes)[0], share)
+
+
+def by_frequencies(logits: Tensor, shares: Mapping[int, float]) -> list[float]:
+    """Return a shift for each class, at which each is called its own share of the cases: needs no label.
+
+    logits: (n, n_classes) of unlabeled cases. shares: by class its share, such as {3: 0.1, 5: 0.1}, together below 1;
+    the shifts come in the same order. Of all ways to call so many cases by each name this one has the largest sum of
+    logits. The shifts rise in turn, like prices in an auction, until all shares are met (Bertsekas 1981).
+    """
+    classes = _numbers(logits, [*shares])
+    if not (all(0 < share < 1 for share in shares.values()) and sum(shares.values()) < 1):
+        raise ValueError(f"shares must be between 0 and 1, and together below 1, got {dict(shares)}")
+    logits = logits.double()
+    moved = logits.clone()
+    moved[:, classes] -= 2 * (logits.max() - logits.min()) + 1  # so low that no case is called by these names
+    for _ in range(ROUNDS):
+        before = moved.clone()
+        for c in classes:
+            moved[:, c] = -torch.inf
+            moved[:, c] = logits[:, c] + _between(moved.amax(dim=1) - logits[:, c], shares[c])
+        if torch.equal(before, moved):
+            break
+    return [(moved[0, c] - logits[0, c]).item() for c in classes]
+
+
+def recognized(logits: Tensor, y: Tensor) -> Tensor:
+    """Return for each class the percent of its cases that are called by its name; NaN for one without cases.
+
+    logits: (n, n_classes); y: (n,), the labels. Returns (n_classes,).
+    """
+    counts = quality.confusion(logits, y).double()
+    return 100 * counts.diag() / counts.sum(dim=1)
+
+
+def outcomes(logits: Tensor, y: Tensor, classes: Sequence[int], biases: Sequence[float]) -> Tensor:
+    """Return for each bias of `classes`: itself, the errors on all cases, percent of the classes' cases recognized.
+
+    logits: (n, n_classes); y: (n,), the labels. Returns (biases, 3).
+    """
+    numbers, rows = _numbers(logits, classes), []
+    theirs = torch.isin(y, torch.tensor(numbers, device=y.device))
+    for bias in biases:
+        moved = logits.clone()
+        moved[:, numbers] += bias
+        right = moved.argmax(dim=1) == y
+        rows.append([bias, int((~right).sum()), 100 * float(right[theirs].double().mean())])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _between(margins: Tensor, share: float) -> float:
+    """Return the middle between two neighbors of the sorted margins (n,): `share` of them lie below it."""
+    margins = margins.sort().values
+    n = min(max(round(share * len(margins)), 1), len(margins) - 1)
+    return ((margins[n - 1] + margins[n]) / 2).item()
 
 
 def _turns(logits: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

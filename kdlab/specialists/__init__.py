@@ -1,8 +1,9 @@
-"""A generalist and its specialists: how they are trained (`training`), and one answer from all (`equation5`).
+"""A generalist and its specialists: their training, one answer from all (`equation5`), and where it is right (`joint`).
 
 Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 5.
 """
 
+from .joint import Joint, Part, by_activity, by_cover, conditional_accuracy, examples, join, trend
 from .training import (
     answer,
     ask,
@@ -12,21 +13,33 @@ from .training import (
     covariance,
     coverage,
     learn,
+    learn_all,
     relabeled,
     sample,
     start,
+    team,
 )
 
 __all__ = [
+    "Joint",
+    "Part",
     "answer",
     "ask",
     "awake",
+    "by_activity",
+    "by_cover",
     "clusters",
+    "conditional_accuracy",
     "correction",
-    "coverage",
     "covariance",
+    "coverage",
+    "examples",
+    "join",
     "learn",
+    "learn_all",
     "relabeled",
     "sample",
     "start",
+    "team",
+    "trend",
 ]

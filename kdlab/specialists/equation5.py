@@ -15,21 +15,21 @@ from torch import Tensor
 from kdlab import losses, machine
 
 Clusters = Sequence[Sequence[int]]  # the classes of each specialist; they may overlap
-SAFE = 4.0  # a rate at which gradient descent on z never makes eq. 5 larger: its curvature, by net, is at most 1/2
+SAFE = 4.0  # a rate at which gradient descent on z never makes eq. 5 larger: its curvature, by model, is at most 1/2
 CHUNK = 500  # cases solved at once: what they need stays in the processor's cache
 
 
 class Answers(NamedTuple):
-    """What eq. 5 asks of each case: all that the nets say, put together."""
+    """All that eq. 5 needs to know of the models' answers, case by case."""
 
     generalist: Tensor  # (cases, classes): its probabilities
-    said: Tensor  # (cases, classes): the sum of the probabilities that the generalist and awake specialists give
-    dust: Tensor  # (cases, specialists): the dustbins' probabilities; 0 for who sleeps
+    said: Tensor  # (cases, classes): the sum of the generalist's and the active specialists' probabilities
+    dust: Tensor  # (cases, specialists): the dustbins' probabilities; 0 where a specialist is not active
     outside: Tensor  # (specialists, classes): 1 for the classes that a dustbin stands for
-    nets: Tensor  # (cases, 1): how many speak, the generalist among them
+    nets: Tensor  # (cases, 1): how many models answer, the generalist among them
 
     def target(self, q: Tensor) -> Tensor:
-        """(cases, classes) the nets' mean, every dustbin shared out as q is there.
+        """Return the mean of the models' answers, each dustbin shared out in proportion to q, (cases, classes).
 
         The gradient of eq. 5 by z is nets · (q - target).
         """
@@ -37,13 +37,16 @@ class Answers(NamedTuple):
         return (self.said + q * (share @ self.outside)) / self.nets
 
     def of(self, cases: Tensor) -> "Answers":
-        """Those of some cases."""
+        """Return those of some cases."""
         return Answers(self.generalist[cases], self.said[cases], self.dust[cases], self.outside, self.nets[cases])
 
 
 def gather(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor) -> Answers:
-    """The answers to join. generalist: (cases, classes) logits; specialists: for each, its logits on the same cases,
-    corrected; awake: (cases, specialists) bool. Raises ValueError where the shapes do not belong together."""
+    """Gather the answers that eq. 5 joins; raise ValueError where their shapes do not belong together.
+
+    generalist: (cases, classes) logits; specialists: for each, its logits on the same cases, corrected; awake: (cases,
+    specialists) bool, which are active.
+    """
     p = losses.softened(generalist, 1.0)
     (n, n_classes), m = p.shape, len(clusters)
     if len(specialists) != m or awake.shape != (n, m) or awake.dtype != torch.bool:
@@ -70,7 +73,7 @@ def gather(generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters
 def objective(
     log_q: Tensor, generalist: Tensor, specialists: Sequence[Tensor], clusters: Clusters, awake: Tensor
 ) -> Tensor:
-    """Eq. 5 in nats, case by case: KL(p of the generalist, q) + the sum over awake specialists of KL(their p, q)."""
+    """Return eq. 5 in nats, case by case: KL(p of the generalist, q) + the active specialists' KL(their p, q)."""
     log_q = log_q.double().log_softmax(dim=1)
     total = losses.kl(generalist.double().log_softmax(dim=1), log_q)
     for i, (own, logits) in enumerate(zip(clusters, specialists, strict=True)):
@@ -90,7 +93,10 @@ def path(
     n_steps: int,
     rate: float | None = None,
 ) -> Tensor:
-    """(n_steps + 1, cases, classes): log q before the first step, the generalist's, and after each; see `solve`."""
+    """Return log q, the generalist's, before the first step and after each: (n_steps + 1, cases, classes).
+
+    The rest as for `solve`.
+    """
     answers = gather(generalist, specialists, clusters, awake)
     way = [_begin(answers)]
     for _ in range(n_steps):
@@ -108,14 +114,15 @@ def solve(
     tolerance: float = 1e-4,
     most: int = 2000,
 ) -> Tensor:
-    """log q (cases, classes) that minimizes eq. 5, for all cases at once. Where no specialist wakes: the generalist's.
+    """Return log q (cases, classes) that minimizes eq. 5; where no specialist is active, the generalist's.
 
-    rate: of gradient descent on z, q = softmax(z), as in the paper, the gradient divided by the number of nets; at a
+    rate: of gradient descent on z, q = softmax(z), as in the paper, the gradient divided by the number of models; at a
     rate of at most SAFE no step makes eq. 5 larger. None: each z goes at once to where its gradient would vanish if
     the dustbins were shared out as they are, z = log(target). That is a gradient step scaled class by class; it needs
-    no rate, makes eq. 5 never larger (it is expectation–maximization), and is far quicker where q is small.
+    no rate, never makes eq. 5 larger, and is far quicker where q is small. It is expectation–maximization (Dempster,
+    Laird & Rubin 1977): the dustbins are counts known only for a group of classes.
     tolerance: a case is done when no class's gradient exceeds it. most: steps; a case may end sooner.
-    Where every net has all classes, q is their arithmetic mean. Logits of -inf, probabilities of 0, are welcome.
+    Where every model has all classes, q is their arithmetic mean. Logits of -inf, probabilities of 0, are allowed.
     Computed in the generalist's precision: for a tolerance below 1e-6 give it double logits.
     """
     if rate is not None and not 0 < rate <= SAFE:
@@ -131,7 +138,7 @@ def _solved(answers: Answers, rate: float | None, tolerance: float, most: int) -
     solved, going = q.clone(), torch.arange(len(q), device=q.device)
     for taken in range(most):
         before, (q, target) = q, _step(answers, q, rate)
-        if taken % 8 == 7 or taken == most - 1:  # now and then, those who are done leave
+        if taken % 8 == 7 or taken == most - 1:  # every eight steps the cases that are done leave
             solved[going] = q
             far = (before - target).abs().amax(dim=1) > tolerance
             if not far.any():
@@ -141,18 +148,18 @@ def _solved(answers: Answers, rate: float | None, tolerance: float, most: int) -
 
 
 def _begin(answers: Answers) -> Tensor:
-    """The generalist's q, but no class at nothing."""
+    """Return the generalist's probabilities, no class at 0."""
     q = answers.generalist + 1e-12 / answers.generalist.shape[1]
     return q / q.sum(dim=1, keepdim=True)
 
 
 def _log(q: Tensor) -> Tensor:
-    """log q; what is too small for a number is taken as the smallest there is."""
+    """Return log q; a probability below the smallest number is taken as that."""
     return q.clamp(min=torch.finfo(q.dtype).tiny).log()
 
 
 def _step(answers: Answers, q: Tensor, rate: float | None) -> tuple[Tensor, Tensor]:
-    """q after a step, and the target before it. A step of -rate · gradient on z multiplies q by its exponential."""
+    """Return q after a step, and the target before it: a step of -rate · gradient on z multiplies q by its exp."""
     target = answers.target(q)
     if rate is None:
         return target, target
