@@ -108,7 +108,7 @@ def test_the_sliders_of_a_notebook_move_its_pictures_and_its_student_learns(made
     page.locator(".kd-without-kernel").scroll_into_view_if_needed()  # it begins when it is first seen
     page.wait_for_selector("[data-ready]")
     student.locator("[data-act=step]").click()
-    page.wait_for_function("JSON.parse(document.querySelector('.kd-page').dataset.shown).groups[1].number === 1")
+    page.wait_for_function("JSON.parse(document.querySelector('.kd-page').dataset.shown).groups[1].number === 201")
     assert not page.locator(".kd-with-kernel").first.is_visible()
     assert page.problems == page.refused == []
 
