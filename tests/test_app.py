@@ -140,7 +140,9 @@ def test_the_app_plays_and_obeys_a_mouse_and_a_pen(served):
     panel = page.locator(".kd-panel").first
     panel.get_by_role("button", name=re.compile("Play")).click()
     jupyter.until(lambda: "playing" in status(page) and number(page) > 450)  # it opens after 400 steps
-    track = panel.locator(".widget-inline-hbox").filter(has_text="temperature").locator(".noUi-target").bounding_box()
+    target = panel.locator(".widget-inline-hbox").filter(has_text="temperature").locator(".noUi-target")
+    target.scroll_into_view_if_needed()
+    track = target.bounding_box()
     page.mouse.click(track["x"] + 0.75 * track["width"], track["y"] + track["height"] / 2)
     jupyter.until(lambda: "T = 0.3 " not in status(page))
     T = float(re.search(r"T = ([\d.]+)", status(page))[1])
